@@ -1,0 +1,1 @@
+"""How events move: outbox, relay, Redis Streams, mirror, Kafka topics, micro-batches."""

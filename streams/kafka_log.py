@@ -1,0 +1,313 @@
+"""Kafka as a log: read partitions, ask where they begin and end, create topics.
+
+With `streams.kafka_producer` (sending) and `streams.batches` (inside Faust) the only importer of aiokafka.
+
+What the embedded broker does differently, and what is done about it here:
+
+1. ListOffsets(latest) answers the base offset of the *last batch* plus one. A fetch's high watermark is
+   right, so `true_end_offsets` takes the larger of both; on Apache Kafka they are the same.
+2. A fetch beyond the end is not refused but answered empty, so a reader of a log that was emptied would wait
+   for ever: readers compare `cluster_epoch` and `Fetched.end`.
+3. A metadata request that names a missing topic creates it. Only requests for *all* topics are sent here.
+4. A fetch with max_wait 0 is answered without any partition: the shortest wait used is 1 ms.
+5. It has no idempotent producer: see `Producer`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError, for_code
+from aiokafka.partitioner import murmur2
+from aiokafka.protocol.admin import CreateTopicsRequest
+from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.record.memory_records import MemoryRecords
+
+from contracts.errors import ServerMissing
+
+if TYPE_CHECKING:
+    from runtime.settings import KafkaSettings
+
+Headers = Sequence[tuple[str, bytes]]
+
+# A record may carry a payload of 1 MiB plus its headers; topics are created with the same limit.
+MAX_RECORD_BYTES = 2 * 1024 * 1024
+_BATCH_BYTES = 1024 * 1024
+_FETCH_BYTES = 4 * 1024 * 1024
+_EARLIEST, _LATEST = -2, -1
+_READ_COMMITTED = 1
+_CHECK_CRCS = True
+_TOPIC_EXISTS = 36
+
+
+class Partition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    number: int
+
+
+class Position(NamedTuple):
+    """Where a record stands."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Outgoing(NamedTuple):
+    """A record to be sent. `partition` None: chosen from the key as every Kafka client does."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp_ms: int
+    partition: int | None = None
+
+
+class Record(NamedTuple):
+    """A record as it stands in the log."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class Fetched(NamedTuple):
+    """One partition's answer: records, where to read on, and where the log began and ended at that moment.
+
+    `end` counts all records, `stable_end` those of finished transactions: only these are read.
+    """
+
+    partition: Partition
+    records: list[Record]
+    next_offset: int
+    begin: int
+    end: int
+    stable_end: int
+
+
+class NewTopic(NamedTuple):
+    """A topic to be created; `config` as in Kafka's topic configuration."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: Mapping[str, str]
+
+
+class OffsetGone(Exception):  # noqa: N818 - a fact about the log, not a failure of ours
+    """The position lies outside the log (trimmed by retention, or the topic was recreated)."""
+
+
+@lru_cache(maxsize=65_536)
+def partition_for(key: bytes, partitions: int) -> int:
+    """The partition in [0, partitions) that Kafka's default partitioner gives `key` (murmur2)."""
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+def kafka_down(settings: KafkaSettings, reason: object) -> ServerMissing:
+    """The transient error for a cluster that does not answer or refuses."""
+    text = str(reason) or type(reason).__name__
+    return ServerMissing(
+        "Kafka", settings.bootstrap, text, "start it, or set HEADRACE_KAFKA__BOOTSTRAP to one that runs"
+    )
+
+
+class Cluster:
+    """A connection for reading and for questions; it belongs to one event loop.
+
+    Every method waits at most settings.kafka.send_timeout_s for each request and raises ServerMissing
+    (transient) when the cluster does not answer; the connection is made again by the next call.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._client: Any = None
+
+    async def start(self) -> None:
+        """Connect. Raises ServerMissing when no bootstrap server answers."""
+        self._client = AIOKafkaClient(**connection(self._settings))
+        await self._guard(self._client.bootstrap())
+        await self.refresh()
+
+    async def stop(self) -> None:
+        """Close all connections; may be called twice."""
+        if self._client is not None:
+            client, self._client = self._client, None
+            await client.close()
+
+    async def refresh(self) -> None:
+        """Learn topics and leaders anew (after a broker restart or a topic's creation)."""
+        if not await self._guard(self._client.force_metadata_update()):
+            raise kafka_down(self._settings, "no broker answers")
+
+    async def epoch(self) -> str:
+        """Eight hex digits that name this incarnation: others after the embedded broker restarted empty."""
+        answer = await self._send(self._client.get_random_node(), MetadataRequest([]))
+        return hashlib.sha256(answer.cluster_id.encode()).hexdigest()[:8]
+
+    async def topics(self) -> dict[str, int]:
+        """Every topic with its number of partitions, fresh from a broker."""
+        answer = await self._send(self._client.get_random_node(), MetadataRequest(None))
+        return {topic: len(partitions) for code, topic, _internal, partitions in answer.topics if code == 0}
+
+    async def create_topics(self, topics: Iterable[NewTopic]) -> None:
+        """Create topics; one that exists already is left as it is."""
+        wanted: list[tuple[object, ...]] = [
+            (t.name, t.partitions, t.replication, [], list(t.config.items())) for t in topics
+        ]
+        await self.refresh()
+        request = CreateTopicsRequest(wanted, int(self._settings.send_timeout_s * 1000), validate_only=False)
+        answer = await self._send(self._client.cluster.controller.nodeId, request)
+        for name, code, *message in answer.topic_errors:
+            if code not in (0, _TOPIC_EXISTS):
+                raise kafka_down(
+                    self._settings, f"creating topic {name}: {message[0] if message else for_code(code)}"
+                )
+
+    async def fetch(self, positions: Mapping[Partition, int], *, max_wait_ms: int = 1) -> list[Fetched]:
+        """Read on from `positions`: what finished transactions wrote, in offset order.
+
+        Waits at most `max_wait_ms` (>= 1) when there is nothing. Raises OffsetGone when a position lies
+        outside the log (not on the embedded broker: compare `end`).
+        """
+        asked: dict[int, dict[str, list[tuple[int, int, int]]]] = defaultdict(lambda: defaultdict(list))
+        for place, offset in positions.items():
+            asked[self._leader(place)][place.topic].append((place.number, offset, _FETCH_BYTES))
+        answers = await asyncio.gather(
+            *(
+                self._send(
+                    node,
+                    FetchRequest(max_wait_ms, 1, 16 * _FETCH_BYTES, _READ_COMMITTED, list(by_topic.items())),
+                )
+                for node, by_topic in asked.items()
+            )
+        )
+        return [
+            self._fetched(Partition(topic, row[0]), positions[Partition(topic, row[0])], row)
+            for answer in answers
+            for topic, rows in answer.topics
+            for row in rows
+        ]
+
+    async def begin_offsets(self, places: Iterable[Partition]) -> dict[Partition, int]:
+        """The oldest offset kept in each partition."""
+        return await self._list_offsets(places, _EARLIEST)
+
+    async def true_end_offsets(self, places: Iterable[Partition]) -> dict[Partition, int]:
+        """The offset that the next record of each partition will get, on every broker."""
+        ends = await self._list_offsets(places, _LATEST)
+        if ends:
+            for answer in await self.fetch(ends):
+                ends[answer.partition] = max(ends[answer.partition], answer.end, answer.next_offset)
+        return ends
+
+    async def read_tail(self, place: Partition, count: int) -> list[Record]:
+        """The records at the last `count` offsets of a partition, in offset order."""
+        end = (await self.true_end_offsets([place]))[place]
+        at = max((await self.begin_offsets([place]))[place], end - count)
+        records: list[Record] = []
+        while at < end:
+            for answer in await self.fetch({place: at}, max_wait_ms=self._settings.fetch_max_wait_ms):
+                end = min(end, answer.stable_end)
+                records += answer.records
+                at = answer.next_offset
+        return records
+
+    async def committed(self, group: str, places: Iterable[Partition]) -> dict[Partition, int]:
+        """The offsets a consumer group has committed; a partition without one is left out."""
+        by_topic: dict[str, list[int]] = defaultdict(list)
+        for place in places:
+            by_topic[place.topic].append(place.number)
+        node = await self._guard(self._client.coordinator_lookup(0, group))
+        answer = await self._send(node, OffsetFetchRequest(group, list(by_topic.items())))
+        return {
+            Partition(topic, number): offset
+            for topic, rows in answer.topics
+            for number, offset, _metadata, code in rows
+            if code == 0 and offset >= 0
+        }
+
+    async def _list_offsets(self, places: Iterable[Partition], at: int) -> dict[Partition, int]:
+        asked: dict[int, dict[str, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
+        for place in places:
+            asked[self._leader(place)][place.topic].append((place.number, at))
+        found: dict[Partition, int] = {}
+        for node, by_topic in asked.items():
+            answer = await self._send(node, OffsetRequest(-1, 0, list(by_topic.items())))
+            for topic, rows in answer.topics:
+                for number, code, _timestamp, offset in rows:
+                    self._check(code, Partition(topic, number))
+                    found[Partition(topic, number)] = offset
+        return found
+
+    def _fetched(self, place: Partition, position: int, row: Sequence[Any]) -> Fetched:
+        """Row: partition, error code, high watermark, stable end, begin, aborted, …, records."""
+        _number, code, end, stable_end, begin, aborted, *rest = row
+        if for_code(code) is OffsetOutOfRangeError:
+            raise OffsetGone(place)
+        self._check(code, place)
+        parsed = PartitionRecords(
+            TopicPartition(*place),
+            MemoryRecords(rest[-1] or b""),
+            aborted,
+            position,
+            None,
+            None,
+            _CHECK_CRCS,
+            _READ_COMMITTED,
+        )
+        records = [
+            Record(place.topic, place.number, r.offset, r.timestamp, r.key, r.value, r.headers)
+            for r in parsed
+        ]
+        return Fetched(
+            place, records, parsed.next_fetch_offset, begin, end, stable_end if stable_end >= 0 else end
+        )
+
+    def _leader(self, place: Partition) -> int:
+        leader = self._client.cluster.leader_for_partition(TopicPartition(*place))
+        if leader is None or leader == -1:
+            self._client.force_metadata_update()
+            raise kafka_down(self._settings, f"{place.topic}/{place.number} has no leader or does not exist")
+        return int(leader)
+
+    def _check(self, code: int, place: Partition) -> None:
+        if code != 0:
+            self._client.force_metadata_update()
+            raise kafka_down(self._settings, f"{place.topic}/{place.number}: {for_code(code).__name__}")
+
+    async def _send(self, node: object, request: object) -> Any:  # noqa: ANN401 - aiokafka has no types
+        return await self._guard(self._client.send(node, request))
+
+    async def _guard(self, call: Awaitable[Any]) -> Any:  # noqa: ANN401 - the same
+        try:
+            return await call
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise kafka_down(self._settings, error) from error
+
+
+def connection(settings: KafkaSettings) -> dict[str, Any]:
+    """The arguments that every aiokafka client of ours is made with."""
+    return {
+        "bootstrap_servers": settings.bootstrap,
+        "client_id": "headrace",
+        "request_timeout_ms": int(settings.send_timeout_s * 1000),
+    }

@@ -1,0 +1,103 @@
+"""The Kafka topics of Headrace: one table of names, and `ensure`, which creates what is missing.
+
+`streams.mirror` fills the source topics (orders … voice) and the worker's agents the derived ones (push,
+push-latest, alerts, late). Changelog topics belong to Faust and are not listed here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from contracts.names import Stream, Topic, kafka_topic
+from streams.kafka_log import MAX_RECORD_BYTES, Cluster, NewTopic, kafka_down
+
+if TYPE_CHECKING:
+    from runtime.settings import KafkaSettings, Settings
+
+_HOUR_MS = 3_600_000
+_VISIBLE_POLLS = 100
+_VISIBLE_POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """How a topic is created; an existing topic is never altered (partitions decide who owns a key).
+
+    `retention_hours` None: settings.kafka.retention_hours. `segment_hours` bounds how far retention lags
+    behind.
+    """
+
+    retention_hours: int | None = None
+    segment_hours: int | None = None
+
+    def config(self, kafka: KafkaSettings) -> dict[str, str]:
+        """The topic's configuration as Kafka names it."""
+        hours = kafka.retention_hours if self.retention_hours is None else self.retention_hours
+        config = {
+            "cleanup.policy": "delete",
+            "retention.ms": str(hours * _HOUR_MS),
+            "max.message.bytes": str(MAX_RECORD_BYTES),
+        }
+        if self.segment_hours is not None:
+            config["segment.ms"] = str(self.segment_hours * _HOUR_MS)
+        return config
+
+
+SPECS: dict[Topic, TopicSpec] = {
+    Topic.ORDERS: TopicSpec(),
+    Topic.TOOLS: TopicSpec(),
+    Topic.RAG: TopicSpec(),
+    Topic.PROMPTS: TopicSpec(),
+    Topic.EXPERIMENTS: TopicSpec(),
+    Topic.VOICE: TopicSpec(),
+    # Clients resume from the gateway's ring, minutes long; a day lets an operator look back.
+    Topic.PUSH: TopicSpec(retention_hours=24, segment_hours=6),
+    # Only the newest value of each conflation key means anything. Not compacted by Kafka: the key is the
+    # tenant.
+    Topic.PUSH_LATEST: TopicSpec(retention_hours=1, segment_hours=1),
+    Topic.ALERTS: TopicSpec(),
+    Topic.LATE: TopicSpec(),
+}
+
+
+def source_topic(prefix: str, stream: Stream) -> str:
+    """The Kafka topic that a Redis stream is mirrored to: both carry the same word."""
+    return kafka_topic(prefix, Topic(stream.value))
+
+
+def wanted(settings: Settings) -> list[NewTopic]:
+    """Every topic of the table with its full name, in the table's order."""
+    kafka = settings.kafka
+    return [
+        NewTopic(kafka_topic(settings.prefix, topic), kafka.partitions, kafka.replication, spec.config(kafka))
+        for topic, spec in SPECS.items()
+    ]
+
+
+async def ensure(cluster: Cluster, settings: Settings) -> list[str]:
+    """Create the missing topics, wait until brokers know them, and return their names.
+
+    May run in several processes at once. Waits at most five seconds for the new topics to be seen; raises
+    ServerMissing (transient) when they are not, or when the cluster refuses to create one.
+    """
+    topics = wanted(settings)
+    existing = await cluster.topics()
+    missing = [topic for topic in topics if topic.name not in existing]
+    if missing:
+        await cluster.create_topics(missing)
+        await _until_visible(cluster, settings, {topic.name for topic in missing})
+    await cluster.refresh()
+    return [topic.name for topic in missing]
+
+
+async def _until_visible(cluster: Cluster, settings: Settings, names: set[str]) -> None:
+    for _poll in range(_VISIBLE_POLLS):
+        seen = await cluster.topics()
+        if all(seen.get(name, 0) > 0 for name in names):
+            return
+        await asyncio.sleep(_VISIBLE_POLL_S)
+    raise kafka_down(
+        settings.kafka, f"topics are still not there after their creation: {', '.join(sorted(names))}"
+    )
