@@ -1,0 +1,1 @@
+"""Composition root and command line: builds the processes from settings. Nothing imports it."""

