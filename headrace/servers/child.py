@@ -1,13 +1,14 @@
 """One server as a direct child of this process: start, wait until ready, stop, and clear up after a crash.
 
 A child runs in its own session, so that Ctrl-C in the terminal reaches only the supervisor, which then stops the
-children in order. On Linux the kernel kills it when its parent dies, so that a killed supervisor leaves nothing
+children in order. On Linux the kernel tells it to stop when its parent dies, so that a killed supervisor leaves nothing
 behind; where the kernel cannot (macOS), the pid file lets the next start end what was left.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import signal
@@ -64,7 +65,7 @@ class Child:
                 # "/" is readable for every account, and no server then holds a folder that somebody wants to remove.
                 cwd="/",
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, see there
+                preexec_fn=functools.partial(die_with_parent, program.stop_signal),  # noqa: PLW1509 - one system call, see there
                 **account_arguments(program.account),
             )
         self._pid_path.write_text(json.dumps({"server": _identity(self.pid), "owner": _identity(os.getpid())}))

@@ -22,6 +22,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import psutil
+
 from contracts.errors import ServerMissing
 from headrace.servers import probes, wheels
 from headrace.servers.child import Child, Program, account_arguments
@@ -72,6 +74,7 @@ async def _start(bin_dir: Path, data_dir: Path, port: int, account: pwd.struct_p
     cluster = (data_dir if account is None else _reachable(data_dir)) / "cluster"
     if not (cluster / "PG_VERSION").exists():
         await asyncio.to_thread(_initdb, bin_dir, cluster, url, ids)
+    _drop_stale_lock(cluster)
     argv = [
         *(bin_dir / "postgres", "-D", cluster, "-p", str(port), "-h", probes.HOST),
         *("-k", ""),  # no Unix socket: its folder would be shared with other runs
@@ -121,6 +124,17 @@ def _initdb(bin_dir: Path, cluster: Path, url: str, ids: tuple[int, int] | None)
             server=SERVER, url=url, reason=f"initdb ended with status {run.returncode}: {last}", remedy=REMEDY
         )
     half.rename(cluster)
+
+
+def _drop_stale_lock(cluster: Path) -> None:
+    """PostgreSQL takes any process with the pid of its predecessor for it, even a zombie or another program."""
+    lock = cluster / "postmaster.pid"
+    try:
+        holder = psutil.Process(int(lock.read_text().split("\n", 1)[0]))
+        if holder.status() == psutil.STATUS_ZOMBIE or holder.name() != "postgres":
+            lock.unlink()
+    except (OSError, ValueError, psutil.NoSuchProcess):
+        return  # no lock, or nobody has that pid: PostgreSQL clears it up itself
 
 
 def _environment() -> dict[str, str]:
