@@ -1,0 +1,104 @@
+"""Fixtures of every test: servers for the session, and a corner of them for each test.
+
+Servers are the embedded ones unless HEADRACE_TEST_POSTGRES_URL, HEADRACE_TEST_REDIS_URL and HEADRACE_TEST_KAFKA_URL
+name real ones (`make test-real` starts and names them). What each test gets is its own: a fresh database, a prefix
+that no other test has for Redis keys and Kafka topics.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime.settings import Settings
+from tests.support import databases
+from tests.support.aio import run
+from tests.support.servers import SessionServers, kafka_is_embedded
+
+TEST_SECRET = "only-for-tests-" + "0" * 32
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `real` say why they do not run on the embedded broker."""
+    if not kafka_is_embedded():
+        return
+    skip = pytest.mark.skip(reason="needs a real Apache Kafka: `make test-real` (HEADRACE_TEST_KAFKA_URL is not set)")
+    for item in items:
+        if item.get_closest_marker("real"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def session_servers() -> Iterator[SessionServers]:
+    """The servers of this session; tests ask for the URLs below instead."""
+    servers = SessionServers()
+    try:
+        yield servers
+    finally:
+        servers.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(session_servers: SessionServers) -> str:
+    """A PostgreSQL server where this role may create databases."""
+    return session_servers.url("postgres")
+
+
+@pytest.fixture(scope="session")
+def redis_url(session_servers: SessionServers) -> str:
+    """A Redis or Valkey server; keep to `prefix`."""
+    return session_servers.url("redis")
+
+
+@pytest.fixture(scope="session")
+def kafka_url(session_servers: SessionServers) -> str:
+    """host:port of a broker; keep to topics that start with `prefix`."""
+    return session_servers.url("kafka")
+
+
+@pytest.fixture
+def prefix() -> str:
+    """First part of Redis keys and Kafka topics that no other test uses; a valid `settings.prefix`."""
+    return f"t{secrets.token_hex(5)}"
+
+
+@pytest.fixture
+def database(postgres_url: str, prefix: str) -> Iterator[str]:
+    """URL of a fresh database with the outbox table and our own schema; dropped after the test."""
+    url = run(databases.create(postgres_url, prefix))
+    yield url
+    run(databases.drop(postgres_url, prefix))
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting from the developer's environment or headrace.toml."""
+    for name in os.environ:
+        if name.startswith("HEADRACE_") and not name.startswith("HEADRACE_TEST_"):
+            monkeypatch.delenv(name)
+    empty = tmp_path / "empty.toml"
+    empty.touch()
+    monkeypatch.setenv("HEADRACE_CONFIG", str(empty))
+
+
+@pytest.fixture
+def settings(
+    database: str, redis_url: str, kafka_url: str, prefix: str, tmp_path: Path, clean_environment: None
+) -> Settings:
+    """Settings of every process, on this test's corner of the servers."""
+    del clean_environment
+    return Settings.model_validate(
+        {
+            "prefix": prefix,
+            "postgres": {"url": database},
+            "redis": {"url": redis_url},
+            "kafka": {"bootstrap": kafka_url, "idempotence": not kafka_is_embedded()},
+            "worker": {"data_dir": tmp_path / "worker", "group": f"{prefix}-worker"},
+            "auth": {"secret": TEST_SECRET},
+            "log": {"format": "console"},
+        }
+    )
