@@ -1,0 +1,135 @@
+"""Everything but streams, on aiohttp: the session, tables, probes, the page.
+
+Every response closes its connection. `gateway.front` reads only the first request of a connection; were it kept alive, a
+browser would send its next request, the stream, down the same one. What that costs (a connection per request, five for
+the page) is small beside a page that stays open for hours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from contracts.errors import HeadraceError
+from gateway.pages import SECURITY, add_pages
+from gateway.problem import CONTENT_TYPE, Problem
+from runtime.http import add_probes
+
+if TYPE_CHECKING:
+    from gateway.auth import Caller, Doorkeeper
+    from gateway.tables import Tables
+    from runtime.clock import Clock
+    from runtime.health import Health
+    from runtime.metrics import Metrics
+
+BODY_BYTES = 16_384
+BODY_DEADLINE_S = 5.0
+MOST_MINUTES = 24 * 60
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Rest:
+    """The handlers and what they need."""
+
+    def __init__(self, doorkeeper: Doorkeeper, tables: Tables, clock: Clock) -> None:
+        self._doorkeeper = doorkeeper
+        self._tables = tables
+        self._clock = clock
+
+    def application(self, health: Health, metrics: Metrics) -> web.Application:
+        """The aiohttp application with all routes."""
+        app = web.Application(middlewares=[_problems], client_max_size=BODY_BYTES)
+        app.on_response_prepare.append(_finish)
+        add_probes(app, health, metrics)
+        add_pages(app)
+        app.router.add_get("/v1/session", self.who)
+        app.router.add_post("/v1/session", self.sign_in)
+        app.router.add_delete("/v1/session", self.sign_out)
+        app.router.add_get("/v1/tables/tool_latency", self.tool_latency)
+        return app
+
+    async def who(self, request: web.Request) -> web.Response:
+        """GET /v1/session: whose token this is."""
+        return web.json_response(_described(self._doorkeeper.admit(_headers(request))), headers=_NO_STORE)
+
+    async def sign_in(self, request: web.Request) -> web.Response:
+        """POST /v1/session {"token"}: keep a valid token as this browser's cookie until it expires."""
+        headers = _headers(request)
+        self._doorkeeper.check_origin(headers)
+        token = await _token(request)
+        caller = self._doorkeeper.admit({"authorization": f"Bearer {token}"})
+        lifetime_s = max(1, int(caller.claims.expires_s - self._clock.wall_s()))
+        cookie = self._doorkeeper.set_cookie(token, lifetime_s)
+        return web.json_response(_described(caller), headers={**_NO_STORE, "Set-Cookie": cookie})
+
+    async def sign_out(self, request: web.Request) -> web.Response:
+        """DELETE /v1/session: forget the cookie."""
+        self._doorkeeper.check_origin(_headers(request))
+        return web.Response(status=204, headers={**_NO_STORE, "Set-Cookie": self._doorkeeper.set_cookie("", 0)})
+
+    async def tool_latency(self, request: web.Request) -> web.Response:
+        """GET /v1/tables/tool_latency?minutes=15: the caller's windows, from all workers."""
+        caller = self._doorkeeper.admit(_headers(request))
+        text = request.query.get("minutes", "15")
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_MINUTES:
+            raise Problem(400, f"minutes: a number from 1 to {MOST_MINUTES} (got {text[:20]!r})")
+        return web.json_response(await self._tables.tool_latency(caller, int(text)), headers=_NO_STORE)
+
+
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+async def _token(request: web.Request) -> str:
+    """The token in a sign-in's body. Raises Problem 400, 408 or 413."""
+    # A form of another site cannot send this type without asking first (CORS).
+    if request.content_type != "application/json":
+        raise Problem(415, 'send JSON: {"token": …}')
+    try:
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            body = json.loads(await request.read())
+    except TimeoutError:
+        raise Problem(408, "the body took too long") from None
+    except ValueError:
+        raise Problem(400, "the body is not JSON") from None
+    token = body.get("token") if isinstance(body, dict) else None
+    if not isinstance(token, str):
+        raise Problem(400, "the body has no text member 'token'")
+    return token.strip()
+
+
+def _described(caller: Caller) -> dict[str, object]:
+    claims = caller.claims
+    return {"tenant_id": claims.tenant_id, "channels": claims.channels, "expires_s": claims.expires_s}
+
+
+def _headers(request: web.Request) -> dict[str, str]:
+    return {name.lower(): value for name, value in request.headers.items()}
+
+
+@web.middleware
+async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer refusals as problem+json, aiohttp's own (404, 405, 413) included."""
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return _refusal(problem)
+    except HeadraceError as error:
+        return _refusal(Problem(503, str(error), headers={"Retry-After": "5"}))
+    except web.HTTPException as error:
+        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return _refusal(Problem(error.status, f"{request.method} {request.path}: {error.reason}", headers=allow))
+
+
+def _refusal(problem: Problem) -> web.Response:
+    headers = {**_NO_STORE, **problem.headers, "Content-Type": CONTENT_TYPE}
+    return web.Response(status=problem.status, body=problem.body(), headers=headers)
+
+
+async def _finish(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(SECURITY)
+    response.force_close()
