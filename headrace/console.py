@@ -1,0 +1,99 @@
+"""What a person sees while a command runs: steps with elapsed time, then plain sentences. The only importer of rich.
+
+On a terminal the running steps are live; anywhere else (a pipe, a log file, CI) each step is one plain line once it
+is done. With `to_stderr` everything for people goes to standard error, so that standard output holds nothing but
+the JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Self
+
+from rich.console import Console as RichConsole
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from runtime.clock import Clock
+
+
+class Step:
+    """A running step; set `detail` to say in a few words what came of it."""
+
+    detail = ""
+
+
+class Console:
+    """Use as a context around the steps; sentences may be printed inside and after."""
+
+    def __init__(self, clock: Clock, *, to_stderr: bool = False) -> None:
+        self._clock = clock
+        # Soft wrap: an address or a path that is cut into two lines can no longer be clicked or copied.
+        self._rich = RichConsole(stderr=to_stderr, highlight=False, soft_wrap=True)
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=self._rich,
+            transient=True,
+            disable=not self._rich.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._progress.stop()
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        """Show a step while the body runs, and then one line with its detail and how long it took."""
+        started_s = self._clock.monotonic_s()
+        task = self._progress.add_task(escape(title), total=None)
+        step = Step()
+        try:
+            yield step
+        except BaseException:
+            self._line("[red]failed[/]", title, step.detail, started_s)
+            raise
+        else:
+            self._line("[green]ok[/]", title, step.detail, started_s)
+        finally:
+            self._progress.remove_task(task)
+
+    def _line(self, mark: str, title: str, detail: str, started_s: float) -> None:
+        took_s = self._clock.monotonic_s() - started_s
+        rest = f": {escape(detail)}" if detail else ""
+        self._rich.print(f"  {mark} {escape(title)}{rest} [dim]({took_s:.1f} s)[/]")
+
+    def say(self, text: str = "", *, strong: bool = False) -> None:
+        """One line of plain text."""
+        self._rich.print(escape(text), style="bold" if strong else None)
+
+    def warn(self, text: str) -> None:
+        """One line that asks for attention."""
+        self._rich.print(f"[yellow]{escape(text)}[/]")
+
+    def fail(self, text: str) -> None:
+        """What went wrong and what to do, one line."""
+        self._rich.print(f"[red]headrace: {escape(text)}[/]")
+
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Aligned columns."""
+        table = Table(box=None, pad_edge=False)
+        for header in headers:
+            table.add_column(header, overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(cell) for cell in row))
+        self._rich.print(table, soft_wrap=False)
+
+
+def print_json(value: Mapping[str, object]) -> None:
+    """One JSON object on standard output, as one line."""
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,1 @@
+"""The parts of `headrace dev`: sample shop, listening client, supervisor, recount and report."""
