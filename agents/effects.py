@@ -1,0 +1,58 @@
+"""What an agent's work consists of: records in, effects out, nothing awaited. The runner does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from streams.dead_letters import DeadLetter
+from streams.kafka_log import Outgoing
+from tables.store import Change
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class SourceRecord(Protocol):
+    """What the runner hands an agent: a Kafka record as aiokafka gives it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Everything one flush has to make durable, in the order of `agents.runner`'s steps.
+
+    letters: records that cannot be processed; rows: changed table rows; push: records for the push topics;
+    aside: records for other topics (late events).
+    """
+
+    letters: tuple[DeadLetter, ...] = ()
+    rows: tuple[Change, ...] = ()
+    push: tuple[Outgoing, ...] = ()
+    aside: tuple[Outgoing, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.letters or self.rows or self.push or self.aside)
+
+
+class PartitionWork(Protocol):
+    """One agent's state for one partition. Pure: it reads no clock and waits for nothing."""
+
+    def fold(self, records: Sequence[SourceRecord], now_s: float) -> None:
+        """Take in a chunk of records, in offset order. `now_s` is monotonic."""
+        ...
+
+    def take(self, now_s: float) -> Effects:
+        """What is to be made durable now. Called again only after `settled`, or never (the partition was revoked)."""
+        ...
+
+    def settled(self, effects: Effects) -> None:
+        """All of `effects` are durable."""
+        ...

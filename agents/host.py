@@ -1,0 +1,85 @@
+"""How agents are attached to Faust: a topic read in chunks, a runner, and the signals of a rebalance and of a stop.
+
+Agents are registered explicitly and named explicitly: Faust derives topic and changelog names from those names, and its
+autodiscovery drops an agent that fails to import with no more than a log line.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agents.runner import Chunk, Runner
+from contracts.names import Topic, kafka_topic
+from streams import batches
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    import faust
+
+    from agents.effects import PartitionWork
+    from agents.runner import Sinks
+    from runtime.settings import Settings
+    from tables.window_table import WindowTable
+
+DRAIN_S = 5.0
+
+
+class AgentHost:
+    """One Faust application and the agents on it."""
+
+    def __init__(self, app: faust.App, settings: Settings, sinks: Sinks) -> None:
+        self.app = app
+        self.settings = settings
+        self.sinks = sinks
+        self.runners: list[Runner] = []
+        app.on_partitions_revoked.connect(self._revoked, weak=False)
+        app.on_before_shutdown.connect(self._stopping, weak=False)
+
+    def attach(
+        self,
+        name: str,
+        topic: Topic,
+        open_work: Callable[[int], PartitionWork],
+        *,
+        table: WindowTable | None = None,
+        describe: str,
+    ) -> None:
+        """Run `open_work(partition)` for each partition of `topic` that this worker is given.
+
+        `describe` is what `faust agents` prints. With a table, a partition is opened when the table is recovered.
+        """
+        runner = Runner(name, open_work, self.sinks, table)
+        channel = batches.batch_topic(
+            self.app, kafka_topic(self.settings.prefix, topic), self.settings.kafka.partitions
+        )
+
+        async def process(stream: Any) -> None:  # noqa: ANN401  Faust's StreamT has no type parameters of use
+            await runner.consume(self._chunks(stream.noack()))
+
+        process.__doc__ = describe
+        self.app.agent(channel, name=f"headrace.{name}")(process)
+        if table is not None:
+            table.on_owned = runner.own
+        self.runners.append(runner)
+
+    async def _chunks(self, stream: Any) -> AsyncIterator[Chunk]:  # noqa: ANN401
+        async for event in stream.events():
+            yield Chunk(event.message.partition, event.value, self._acknowledger(stream, event))
+
+    def _acknowledger(self, stream: Any, event: Any) -> Any:  # noqa: ANN401
+        async def acknowledge() -> None:
+            # After a rebalance the same offsets are delivered again; an old acknowledgement must not count for them.
+            if event.message.generation_id == self.app.consumer_generation_id and not self.app.rebalancing:
+                await stream.ack(event)
+
+        return acknowledge
+
+    async def _revoked(self, *_args: object, **_kwargs: object) -> None:
+        self.sinks.metrics.rebalances.inc()
+        for runner in self.runners:
+            runner.revoke()
+
+    async def _stopping(self, *_args: object, **_kwargs: object) -> None:
+        for runner in self.runners:
+            await runner.drain(DRAIN_S)

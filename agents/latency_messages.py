@@ -1,0 +1,106 @@
+"""The messages that the tool latency agent makes of rows and alert states. Pure: the same row makes the same bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agents.alert_rules import AlertState, Transition
+from agents.records import Names, latest_record, push_record
+from contracts import push
+from contracts.alerts import AlertRaised, AlertResolved, alert_id_of
+from contracts.derived import ToolLatencyWindow
+from contracts.names import TenantId, Topic, kafka_topic
+from contracts.times import moment_of
+from tables import tool_latency as tl
+
+if TYPE_CHECKING:
+    from runtime.settings import Settings
+    from streams.kafka_log import Outgoing
+
+VERSION = "1.0"
+ALERT_NAME = "tool_latency_high"
+PLAYBOOK = "docs/playbooks/tool-latency-high.md"
+# A value this many times the threshold is critical.
+CRITICAL_RATIO = 2.0
+
+
+@dataclass(frozen=True)
+class Messages:
+    """Makes messages; `window_ms` and `threshold_ms` as in the settings."""
+
+    names: Names
+    source_topic: str
+    window_ms: int
+    threshold_ms: float
+
+    def closed(self, key: tl.WindowKey, row: tl.Row, *, partition: int, now_ms: int) -> Outgoing:
+        """A window that is over: one message for each revision of the row, on the tenant's log."""
+        message = push.of_window(self._window(key, row, closed=True))
+        return push_record(self.names, message, source=self._source(partition, row.position), now_ms=now_ms)
+
+    def running(self, key: tl.WindowKey, row: tl.Row, *, now_ms: int) -> Outgoing:
+        """A window as it stands now; a newer one replaces it."""
+        message = push.of_window(self._window(key, row, closed=False))
+        return latest_record(self.names, message, conflation_key=f"{message.channel}:running", now_ms=now_ms)
+
+    def alert(self, tenant_id: TenantId, tool: str, state: AlertState, *, partition: int, now_ms: int) -> Outgoing:
+        """An alert's last transition, on the tenant's log."""
+        message = push.of_alert(self._alert(tenant_id, tool, state))
+        return push_record(self.names, message, source=self._source(partition, state.position), now_ms=now_ms)
+
+    def _source(self, partition: int, position: int) -> str:
+        return f"{self.source_topic}/{partition}/{position}"
+
+    def _window(self, key: tl.WindowKey, row: tl.Row, *, closed: bool) -> ToolLatencyWindow:
+        summary = tl.summarise(row)
+        end = moment_of(key.start_ms + self.window_ms)
+        return ToolLatencyWindow(
+            version=VERSION,
+            tenant_id=key.tenant_id,
+            ts=end,
+            tool=key.tool,
+            window_start=moment_of(key.start_ms),
+            window_end=end,
+            count=summary.count,
+            errors=summary.errors,
+            sum_us=summary.sum_us,
+            p50_ms=summary.p50_ms,
+            p95_ms=summary.p95_ms,
+            p99_ms=summary.p99_ms,
+            max_ms=summary.max_ms,
+            closed=closed,
+            revision=tl.revision_of(row),
+        )
+
+    def _alert(self, tenant_id: TenantId, tool: str, state: AlertState) -> AlertRaised | AlertResolved:
+        critical = state.raised_value_ms >= CRITICAL_RATIO * self.threshold_ms
+        raised = AlertRaised(
+            version=VERSION,
+            tenant_id=tenant_id,
+            ts=moment_of(state.since_ms),
+            alert_id=alert_id_of(ALERT_NAME, tool, state.started_ms),
+            name=ALERT_NAME,
+            subject=tool,
+            severity="critical" if critical else "warning",
+            value_ms=state.value_ms,
+            threshold_ms=self.threshold_ms,
+            started_at=moment_of(state.started_ms),
+            playbook=PLAYBOOK,
+            labels={"tool": tool},
+        )
+        if state.last is Transition.RAISED:
+            return raised
+        return AlertResolved(**msgspec.structs.asdict(raised), resolved_at=moment_of(state.since_ms))
+
+
+def messages_of(settings: Settings) -> Messages:
+    """The messages' names and limits, as the settings have them."""
+    return Messages(
+        names=Names.of(settings),
+        source_topic=kafka_topic(settings.prefix, Topic.TOOLS),
+        window_ms=1000 * settings.worker.window_s,
+        threshold_ms=settings.alerts.tool_latency_p95_ms,
+    )

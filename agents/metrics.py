@@ -1,0 +1,38 @@
+"""What the agents count. Names as in docs/metrics.md."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agents.effects import SourceRecord
+    from runtime.metrics import Metrics
+
+
+class AgentMetrics:
+    """The worker's metrics, shared by all agents."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.events = metrics.counter(
+            "events_total", "Records folded, by agent and what became of them.", ("flow", "result")
+        )
+        self.stage = metrics.histogram(
+            "stage_seconds", "From a record's arrival in Kafka to its fold.", ("stage", "flow")
+        )
+        self.flush_failures = metrics.counter(
+            "flush_failures_total", "Flush steps that failed and were repeated, by agent.", ("flow",)
+        )
+        self.late = metrics.counter(
+            "late_events_total",
+            "Events that came after their window was closed, by table and what became of them.",
+            ("table", "result"),
+        )
+        self.rebalances = metrics.counter("rebalances_total", "Times that partitions were taken away for a rebalance.")
+        self.alerts_active = metrics.gauge("alerts_active_count", "Alerts firing now on this worker.", ("severity",))
+
+    def folded(self, agent: str, records: Sequence[SourceRecord], now_s: float) -> None:
+        """Count a chunk, and note how old its newest record is."""
+        self.events.labels(agent, "ok").inc(len(records))
+        self.stage.labels("kafka_agent", agent).observe(max(0.0, now_s - records[-1].timestamp / 1000))

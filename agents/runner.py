@@ -1,0 +1,218 @@
+"""The shell around every agent: it hands chunks of records to pure work, and makes the work's effects durable in order.
+
+Where it stands: `streams.batches` delivers chunks; the next stop is the agent's own file (`agents.orders`,
+`agents.tool_calls`), then back here, then `contracts.push` and `gateway.feed`.
+
+One flush of one partition, the protocol that keeps state exact on any broker (docs/decisions/0003):
+
+1. fold      the chunks that arrived, in memory; records at or below a row's position change nothing.
+2. bury      what cannot be processed, in PostgreSQL; while that is down the partition waits here.
+3. changelog all changed rows of the flush as one record batch; wait until the broker has it.
+4. store     the same rows, so that a query never shows what a restart would take back.
+5. push      derived messages, with ids made from row positions; wait until the broker has them.
+6. commit    acknowledge the chunks; Faust commits the prefix.
+
+A crash between two steps repeats what follows: 3 and 4 overwrite a row with itself, the gateway drops a message of 5
+that it has seen, and a row that says it was not announced is announced after recovery. A failure of a server repeats
+the same step, with backoff, for as long as the partition is ours; nothing is skipped and no retry budget is spent.
+A partition that is taken away is dropped as it stands: its next owner folds again from the committed offset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from contracts.errors import HeadraceError
+from reliability.backoff import full_jitter_s
+from runtime.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+
+    from agents.burial import Burial
+    from agents.effects import Effects, PartitionWork, SourceRecord
+    from agents.metrics import AgentMetrics
+    from runtime.clock import Clock
+    from streams.kafka_outlet import Outlet
+    from tables.window_table import WindowTable
+
+log = get_logger(__name__)
+
+# A partition with more folded records than this waits for its flush, which bounds memory while a server is down.
+MAX_UNFLUSHED_RECORDS = 20_000
+# Work without new records (closing windows, running values) is looked for this often.
+TICK_S = 0.25
+
+
+class Chunk:
+    """A delivered chunk and how to acknowledge it; the runner's view of a Faust event."""
+
+    __slots__ = ("acknowledge", "partition", "records")
+
+    def __init__(
+        self, partition: int, records: Sequence[SourceRecord], acknowledge: Callable[[], Awaitable[object]]
+    ) -> None:
+        self.partition = partition
+        self.records = records
+        self.acknowledge = acknowledge
+
+
+@dataclass(frozen=True)
+class Sinks:
+    """Where effects go."""
+
+    kafka: Outlet
+    burial: Burial
+    metrics: AgentMetrics
+    clock: Clock
+
+
+class Runner:
+    """Runs one agent over the partitions that this worker owns.
+
+    Each partition has a flushing task of its own, so that one which waits for a server holds up no other.
+    """
+
+    def __init__(
+        self, name: str, open_work: Callable[[int], PartitionWork], sinks: Sinks, table: WindowTable | None = None
+    ) -> None:
+        self.name = name
+        self._open_work = open_work
+        self._out = sinks
+        self._table = table
+        self._partitions: dict[int, OwnedPartition] = {}
+        self._ended: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    async def consume(self, chunks: AsyncIterator[Chunk]) -> None:
+        """Fold chunks as they come and flush beside it, until cancelled. A task that fails ends the agent."""
+        try:
+            async for chunk in chunks:
+                await self._fold(chunk)
+        finally:
+            self.revoke()
+            await asyncio.gather(*self._ended, return_exceptions=True)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Fold no more, and wait at most `timeout_s` until what was folded is durable and acknowledged."""
+        self._stopping = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for owned in list(self._partitions.values()):
+                    await owned.flushed_up_to(0)
+
+    def own(self, partitions: Iterable[int]) -> None:
+        """Begin afresh with these partitions: a table's recovery is complete."""
+        self.revoke()
+        for number in partitions:
+            self._open(number)
+
+    def revoke(self) -> None:
+        """Drop all partitions: a rebalance is under way, and what is folded here may be folded elsewhere too."""
+        for owned in self._partitions.values():
+            owned.task.cancel()
+            self._ended.add(owned.task)
+            owned.task.add_done_callback(self._ended.discard)
+        self._partitions = {}
+
+    def _open(self, number: int) -> OwnedPartition:
+        owned = OwnedPartition(self.name, number, self._open_work(number), self._out, self._table)
+        self._partitions[number] = owned
+        return owned
+
+    async def _fold(self, chunk: Chunk) -> None:
+        if self._stopping:
+            return  # not acknowledged, so it comes again
+        owned = self._partitions.get(chunk.partition) or self._open(chunk.partition)
+        if owned.task.done():
+            await owned.task  # raises what ended it: the agent crashes, and Faust restarts it
+        await owned.flushed_up_to(MAX_UNFLUSHED_RECORDS)
+        if self._partitions.get(chunk.partition) is owned:
+            owned.fold(chunk)
+
+
+class OwnedPartition:
+    """One partition's work and the task that flushes it."""
+
+    def __init__(self, agent: str, number: int, work: PartitionWork, sinks: Sinks, table: WindowTable | None) -> None:
+        self._agent = agent
+        self._number = number
+        self._work = work
+        self._out = sinks
+        self._table = table
+        self._unflushed: list[Chunk] = []
+        self._record_count = 0
+        self._wake = asyncio.Event()
+        self._progress = asyncio.Condition()
+        self.task = asyncio.create_task(self._flush_forever(), name=f"{agent}-{number}-flush")
+
+    def fold(self, chunk: Chunk) -> None:
+        """Step 1."""
+        self._work.fold(chunk.records, self._out.clock.monotonic_s())
+        self._unflushed.append(chunk)
+        self._record_count += len(chunk.records)
+        self._out.metrics.folded(self._agent, chunk.records, self._out.clock.wall_s())
+        self._wake.set()
+
+    async def flushed_up_to(self, record_count: int) -> None:
+        """Wait until at most `record_count` folded records are not durable yet, or the partition was revoked."""
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._record_count <= record_count or self.task.done())
+
+    async def _flush_forever(self) -> None:
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(TICK_S):
+                        await self._wake.wait()
+                self._wake.clear()
+                await self._flush()
+                async with self._progress:
+                    self._progress.notify_all()
+        finally:
+            self._record_count = 0
+            async with self._progress:
+                self._progress.notify_all()
+
+    async def _flush(self) -> None:
+        chunks, self._unflushed = self._unflushed, []
+        count = sum(len(chunk.records) for chunk in chunks)
+        effects = self._work.take(self._out.clock.monotonic_s())
+        await self._until_done(lambda: self._bury(effects))
+        await self._until_done(lambda: self._write_rows(effects))
+        await self._until_done(lambda: self._send(effects))
+        self._work.settled(effects)
+        self._record_count -= count
+        for chunk in chunks:
+            await chunk.acknowledge()  # step 6
+
+    async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Repeat a step while a server is missing; cancelled when the partition is revoked."""
+        attempt = 0
+        while True:
+            try:
+                await step()
+            except HeadraceError as error:
+                pause_s = full_jitter_s(attempt, base_s=0.1, cap_s=5.0, clock=self._out.clock)
+                attempt += 1
+                self._out.metrics.flush_failures.labels(self._agent).inc()
+                log.warning("flush waits", agent=self._agent, partition=self._number, error=str(error), pause_s=pause_s)
+                await asyncio.sleep(pause_s)
+            else:
+                return
+
+    async def _bury(self, effects: Effects) -> None:
+        if effects.letters:
+            await self._out.burial.bury(effects.letters)  # step 2
+
+    async def _write_rows(self, effects: Effects) -> None:
+        if effects.rows and self._table is not None:
+            await self._out.kafka.send_rows(self._table.changelog_name, self._number, effects.rows)  # step 3
+            self._table.rows.write(self._number, effects.rows)  # step 4
+
+    async def _send(self, effects: Effects) -> None:
+        if effects.push or effects.aside:
+            await self._out.kafka.send_all([*effects.aside, *effects.push])  # step 5

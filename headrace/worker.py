@@ -1,0 +1,87 @@
+"""The Faust worker: `faust -A headrace.worker worker -l info`, from any folder.
+
+Composition only: settings, clients, agents and tables are built here and handed down. Importing this module reads the
+settings and declares agents; it opens no connection. To add an agent, write its file in `agents/` and add one line to
+`build`; a table is declared by the agent that fills it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from agents import orders, tool_calls
+from agents.burial import Burial
+from agents.host import AgentHost
+from agents.metrics import AgentMetrics
+from agents.runner import Sinks
+from contracts.errors import SettingsError
+from contracts.names import Topic, kafka_topic
+from headrace import guard
+from headrace.worker_app import HeadraceApp, faust_options
+from headrace.worker_web import WorkerWeb
+from runtime import tokens
+from runtime.clock import Clock, SystemClock
+from runtime.health import Health
+from runtime.logs import configure
+from runtime.metrics import Metrics
+from runtime.process import report
+from runtime.settings import Settings, load
+from streams import batches
+from streams.kafka_outlet import Outlet
+from tables.views import LatencyView
+
+SOURCES = (Topic.ORDERS, Topic.TOOLS)
+
+
+def build(settings: Settings, clock: Clock) -> HeadraceApp:
+    """The worker's application, not started.
+
+    Raises:
+        SettingsError: the token secret is missing, or another package stands in for one of ours.
+    """
+    guard.own_packages()
+    tokens.secret_of(settings.auth)
+    app = HeadraceApp(**faust_options(settings))
+    app.settings_in_use = settings
+    batches.install(app, settings.kafka, [kafka_topic(settings.prefix, topic) for topic in SOURCES])
+    metrics, health = Metrics(), Health(needs=("tables",))
+    kafka, burial = Outlet(settings.kafka, clock), Burial(settings.postgres)
+    host = AgentHost(app, settings, Sinks(kafka, burial, AgentMetrics(metrics), clock))
+    orders.register(host)
+    table = tool_calls.register(host)
+    view = LatencyView(table, settings, clock)
+    app.burial = burial
+    app.web_service = WorkerWeb(settings.worker.host, lambda: app.conf.web_port, health, metrics, view.add_to)
+    _connect(app, host, health)
+    return app
+
+
+def _connect(app: HeadraceApp, host: AgentHost, health: Health) -> None:
+    """What happens at the app's own turns; the order at a stop is: agents drain, web closes, clients close."""
+
+    @app.on_rebalance_complete.connect(weak=False)
+    async def recovered(*_args: object, **_kwargs: object) -> None:
+        health.set_ready("tables", ok=True)
+
+    @app.on_partitions_revoked.connect(weak=False)
+    async def revoked(*_args: object, **_kwargs: object) -> None:
+        health.set_ready("tables", ok=False, detail="a rebalance is under way")
+
+    @app.on_worker_init.connect(weak=False)
+    def logging(*_args: object, **_kwargs: object) -> None:
+        configure(host.settings.log, process="worker")
+
+    @app.on_before_shutdown.connect(weak=False)
+    async def closed(*_args: object, **_kwargs: object) -> None:
+        await host.sinks.kafka.stop()
+        await host.sinks.burial.stop()
+
+
+def _load() -> HeadraceApp:
+    try:
+        return build(load(), SystemClock())
+    except SettingsError as error:
+        sys.exit(report(error))
+
+
+app = _load()

@@ -1,0 +1,135 @@
+"""The Faust application: our settings as Faust's, and what has to hold before it starts.
+
+It leans on faust.App, BootStrategy and the conf names of faust-streaming 0.15.3. Faust's own web server stays off: it
+starts only after recovery, and shows tables to anybody. `headrace.worker_web` serves views, metrics and health.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+import faust
+from faust.app.base import BootStrategy
+
+from contracts.errors import HeadraceError, SettingsError
+from runtime.process import report
+from streams import topics
+from streams.kafka_log import Cluster, kafka_down
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mode.types import ServiceT
+    from yarl import URL
+
+    from agents.burial import Burial
+    from headrace.worker_web import WorkerWeb
+    from runtime.settings import Settings
+
+COMMIT_INTERVAL_S = 0.5
+
+
+class Boot(BootStrategy):
+    """Starts our web server first, so that health can be asked for during recovery."""
+
+    def web_server(self) -> Iterable[ServiceT]:
+        """Our server in place of Faust's."""
+        return [cast("HeadraceApp", self.app).web_service]
+
+
+class HeadraceApp(faust.App):
+    """The worker. `headrace.worker.build` sets the three attributes before anything starts."""
+
+    BootStrategy = Boot
+    settings_in_use: Settings
+    web_service: WorkerWeb
+    burial: Burial
+    _lock_file: int = -1
+
+    @property
+    def web_server_url(self) -> URL:
+        """What Faust's banner shows."""
+        return self.conf.canonical_url
+
+    async def on_first_start(self) -> None:
+        """Check what a start needs; a clear line and an exit status instead of a traceback when it is missing.
+
+        Faust turns an exception here into an endless restart, so this ends the process.
+        """
+        await super().on_first_start()
+        try:
+            self._take_data_dir()
+            await self._check_topics()
+        except HeadraceError as error:
+            _exit(report(error))
+
+    def _take_data_dir(self) -> None:
+        """Hold the data folder for this process alone; the lock goes with the process."""
+        folder = self.settings_in_use.worker.data_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock_file = os.open(folder / "worker.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(
+                f"worker.data_dir: {folder} is in use by another worker; give each its own (HEADRACE_WORKER__DATA_DIR)"
+            ) from None
+
+    async def _check_topics(self) -> None:
+        """Create missing topics; those that are there must have as many partitions as the settings say."""
+        settings = self.settings_in_use
+        cluster = Cluster(settings.kafka)
+        await cluster.start()
+        try:
+            await topics.ensure(cluster, settings)
+            found = await cluster.topics()
+            self.burial.incarnation = await cluster.epoch()
+        finally:
+            await cluster.stop()
+        for wanted in topics.wanted(settings):
+            if wanted.name not in found:
+                raise kafka_down(settings.kafka, f"topic {wanted.name} is missing")
+            if found[wanted.name] != wanted.partitions:
+                raise SettingsError(
+                    f"kafka.partitions: is {wanted.partitions}, but topic {wanted.name} has {found[wanted.name]}; "
+                    "set HEADRACE_KAFKA__PARTITIONS to what the topics have"
+                )
+
+
+def faust_options(settings: Settings) -> dict[str, Any]:
+    """Our settings as Faust's, with what must not be left to its defaults."""
+    worker, kafka = settings.worker, settings.kafka
+    url = worker.advertised_url or f"http://{worker.host}:{worker.port}"
+    return {
+        "id": worker.group,
+        "broker": ";".join(f"kafka://{server.strip()}" for server in kafka.bootstrap.split(",")),
+        "store": "memory://",
+        "datadir": str(worker.data_dir),
+        "canonical_url": url,
+        "web_host": worker.host,
+        "web_port": worker.port,
+        "web_enabled": False,
+        # Found agents would be started twice: ours are registered by name.
+        "autodiscover": False,
+        "topic_partitions": kafka.partitions,
+        "topic_replication_factor": kafka.replication,
+        # Topics are made from one table of names (streams.topics); only changelogs are Faust's to declare.
+        "consumer_auto_offset_reset": "earliest",
+        "broker_commit_interval": COMMIT_INTERVAL_S,
+        "broker_session_timeout": worker.session_timeout_s,
+        "broker_heartbeat_interval": worker.session_timeout_s / 3,
+        "broker_rebalance_timeout": worker.session_timeout_s,
+        # The runner waits for its own flushes; Faust's wait would hold a rebalance up for ever while a server is away.
+        "stream_wait_empty": False,
+        # Row positions make state exact on every broker; Faust's transactions lose and repeat (docs/decisions).
+        "processing_guarantee": "at_least_once",
+        "producer_acks": -1,
+    }
+
+
+def _exit(status: int) -> NoReturn:
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,43 @@
+"""Watermarks and windows."""
+
+from __future__ import annotations
+
+from contracts.names import TenantId
+from tables.windows import Watermarks, window_start_ms
+
+A, B = TenantId("a"), TenantId("b")
+T = 1_760_000_000_000
+
+
+def test_windows_are_aligned_to_the_epoch():
+    assert window_start_ms(T + 9_999, 10_000) == T
+    assert window_start_ms(T + 10_000, 10_000) == T + 10_000
+    assert window_start_ms(-1, 10_000) == -10_000
+
+
+def test_a_watermark_follows_its_tenant_only():
+    marks = Watermarks(idle_s=5)
+    marks.observe_broker(T + 60_000, 0)
+    marks.observe(A, T + 30_000, 0)
+    marks.observe(B, T, 0)
+    assert (marks.of(A, 0), marks.of(B, 0)) == (T + 30_000, T)
+
+
+def test_a_fast_clock_cannot_push_the_watermark_past_the_brokers():
+    marks = Watermarks(idle_s=5)
+    marks.observe_broker(T, 0)
+    marks.observe(A, T + 600_000, 0)
+    assert marks.of(A, 0) == T
+    assert marks.of(A, 2.5) == T + 2_500
+
+
+def test_a_silent_tenants_watermark_moves_on_with_the_brokers_clock():
+    marks = Watermarks(idle_s=5)
+    marks.observe_broker(T, 0)
+    marks.observe(A, T - 1_000, 0)
+    assert marks.of(A, 4.9) == T - 1_000
+    assert marks.of(A, 20) == T + 15_000
+
+
+def test_nothing_known_is_zero():
+    assert Watermarks(idle_s=5).of(A, 10) == 0
