@@ -35,7 +35,7 @@ class Program:
     server: str
     """Name for people: "PostgreSQL"."""
     url: str
-    argv: Sequence[str | os.PathLike[str]]
+    argv: Sequence[str | Path]
     data_dir: Path
     """Folder of the pid file and the log; it exists."""
     remedy: str

@@ -75,7 +75,7 @@ async def _start(bin_dir: Path, data_dir: Path, port: int, account: pwd.struct_p
     if not (cluster / "PG_VERSION").exists():
         await asyncio.to_thread(_initdb, bin_dir, cluster, url, ids)
     _drop_stale_lock(cluster)
-    argv = [
+    argv: list[str | Path] = [
         *(bin_dir / "postgres", "-D", cluster, "-p", str(port), "-h", probes.HOST),
         *("-k", ""),  # no Unix socket: its folder would be shared with other runs
         *("-c", "timezone=UTC", "-c", "max_connections=200"),

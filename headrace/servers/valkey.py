@@ -45,7 +45,7 @@ async def start_system(data_dir: Path, port: int) -> Child:
 
 
 async def _start(server: str, binary: Path, data_dir: Path, port: int) -> Child:
-    argv = [
+    argv: list[str | Path] = [
         *(binary, "--port", str(port), "--bind", probes.HOST, "--dir", str(data_dir), "--daemonize", "no"),
         # Nothing on disk: the streams end with the run, and the outbox in PostgreSQL is what lasts.
         *("--save", "", "--appendonly", "no"),

@@ -1,0 +1,50 @@
+# `make dev` is all a newcomer needs; `make help` lists the rest.
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help dev test check test-real kafka lock docs bench browser fmt clean runtime-env dev-env
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+dev: runtime-env ## everything on this machine, with sample traffic and a page; options: make dev ARGS="--help"
+	@exec $(BIN)/python -m headrace dev $(ARGS)
+
+test: dev-env ## unit, property, integration, crash and journey tests on embedded servers
+	@$(BIN)/python -m pytest -m "not real and not load" $(ARGS)
+
+check: dev-env ## style, types, layers, dead code, docs in step, lock in step
+	@$(BIN)/python scripts/check.py
+
+test-real: dev-env ## integration, crash and journey tests on Apache Kafka, Debian's Redis and PostgreSQL
+	@$(BIN)/python scripts/real_servers.py $(BIN)/python -m pytest -m "not load" tests/integration tests/crash tests/journey $(ARGS)
+
+kafka: ## Apache Kafka's jars, through Maven, into .kafka/libs
+	@scripts/get-kafka
+
+lock: dev-env ## resolve the lock files anew (network)
+	@$(BIN)/python scripts/lock.py
+
+docs: dev-env ## write the generated pages of docs/
+	@$(BIN)/python scripts/docs.py
+
+bench: dev-env ## measure and print one table
+	@$(BIN)/python -m bench $(ARGS)
+
+browser: dev-env ## the page in a headless Chromium; fails when there is none
+	@HEADRACE_TEST_BROWSER=required $(BIN)/python -m pytest -m browser tests/browser $(ARGS)
+
+fmt: dev-env ## format, and repair what ruff can
+	@$(BIN)/ruff check --fix-only --quiet . ; $(BIN)/ruff format .
+
+clean: ## remove the environment, caches and data of `make dev`
+	rm -rf .venv .kafka .headrace .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+runtime-env:
+	@$(PYTHON) scripts/bootstrap.py runtime
+
+dev-env:
+	@$(PYTHON) scripts/bootstrap.py dev
