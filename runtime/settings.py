@@ -34,7 +34,8 @@ class ContractSettings(Group):
 
     mode: Literal["compat", "strict"] = Field(
         default="compat",
-        description="strict: order_v1 and chat_tool_v1 to the letter. compat (default, because deployed products write "
+        description="strict: order_v1 and chat_tool_v1 to the letter. compat (default, because deployed products "
+        "write "
         "integer ids and further statuses): such rows pass and are counted.",
     )
 
@@ -55,17 +56,22 @@ class PostgresSettings(Group):
 
     url: str = Field(
         default="postgresql://postgres@127.0.0.1:5432/postgres",
-        description="libpq-style URL. The role needs SELECT and UPDATE on the outbox, and CREATE on the database for `headrace migrate`.",
+        description="libpq-style URL. The role needs SELECT and UPDATE on the outbox, and CREATE on the database "
+        "for `headrace migrate`.",
     )
     connect_timeout_s: float = Field(default=5.0, gt=0, le=60, description="Longest wait for one connection attempt.")
     lock_timeout_s: float = Field(
-        default=2.0, gt=0, le=60, description="Longest wait for a row lock before the relay gives up the batch and tries again."
+        default=2.0,
+        gt=0,
+        le=60,
+        description="Longest wait for a row lock before the relay gives up the batch and tries again.",
     )
     idle_in_transaction_timeout_s: float = Field(
         default=5.0,
         gt=0,
         le=300,
-        description="The server ends a relay's transaction that is idle for longer, so that a frozen relay frees its rows.",
+        description="The server ends a relay's transaction that is idle for longer, so that a frozen relay frees "
+        "its rows.",
     )
 
 
@@ -80,7 +86,8 @@ class RedisSettings(Group):
         default=3600,
         ge=60,
         le=604_800,
-        description="How long a published row's marker is kept after its commit. It only has to outlive a frozen relay.",
+        description="How long a published row's marker is kept after its commit. It only has to outlive a frozen "
+        "relay.",
     )
 
 
@@ -92,15 +99,19 @@ class KafkaSettings(Group):
         default=4,
         ge=1,
         le=512,
-        description="Partitions of each topic that Headrace creates. It bounds the number of workers; it cannot shrink later.",
+        description="Partitions of each topic that Headrace creates. It bounds the number of workers; it cannot "
+        "shrink later.",
     )
-    replication: int = Field(default=1, ge=1, le=7, description="Replicas of each topic that Headrace creates; 3 in production.")
+    replication: int = Field(
+        default=1, ge=1, le=7, description="Replicas of each topic that Headrace creates; 3 in production."
+    )
     retention_hours: int = Field(default=168, ge=1, le=8760, description="How long event topics keep records.")
     fetch_max_wait_ms: int = Field(
         default=20,
         ge=1,
         le=5000,
-        description="How long the broker may hold an empty fetch. The embedded broker holds every fetch for all of it, "
+        description="How long the broker may hold an empty fetch. The embedded broker holds every fetch for all "
+        "of it, "
         "so this is most of its latency: p95 was 100 ms at 500, 6 ms at 50 and 3 ms at 10.",
     )
     idempotence: bool = Field(
@@ -108,7 +119,10 @@ class KafkaSettings(Group):
         description="Idempotent producers. false only for a broker without them (the embedded one).",
     )
     send_timeout_s: float = Field(
-        default=10.0, gt=0, le=300, description="Longest wait for a broker to acknowledge a record before the sender starts over."
+        default=10.0,
+        gt=0,
+        le=300,
+        description="Longest wait for a broker to acknowledge a record before the sender starts over.",
     )
 
 
@@ -123,40 +137,64 @@ class RelaySettings(Group):
         default=0.02,
         ge=0.001,
         le=10,
-        description="Pause between two looks at an empty outbox. The doorbell ends it early; polling finds what a lost doorbell missed.",
+        description="Pause between two looks at an empty outbox. The doorbell ends it early; polling finds what "
+        "a lost doorbell missed.",
     )
     idle_poll_s: float = Field(
         default=0.25, ge=0.001, le=60, description="Pause that `poll_s` grows to while the outbox stays empty."
     )
     shards: int = Field(
-        default=64, ge=1, le=64, description="Most of the 64 aggregate shards one relay claims at a time; lower it to share work."
+        default=64,
+        ge=1,
+        le=64,
+        description="Most of the 64 aggregate shards one relay claims at a time; lower it to share work.",
     )
     young_row_s: float = Field(
         default=60.0,
         ge=1,
         le=3600,
-        description="The scan hint stays behind rows younger than this, so that an id which commits late is found by the next poll.",
+        description="The scan hint stays behind rows younger than this, so that an id which commits late is "
+        "found by the next poll.",
     )
-    port: int = Field(default=8021, ge=0, le=65_535, description="Port of /metrics and /healthz; 0 switches the server off.")
+    host: str = Field(default="127.0.0.1", description="Address of /metrics, /healthz and /readyz.")
+    port: int = Field(
+        default=8021, ge=0, le=65_535, description="Port of /metrics and /healthz; 0 switches the server off."
+    )
 
 
 class MirrorSettings(Group):
     """Redis Streams to Kafka."""
 
-    batch_entries: int = Field(default=500, ge=1, le=10_000, description="Most entries of one stream in flight; bounds memory while Kafka stalls.")
+    batch_entries: int = Field(
+        default=500,
+        ge=1,
+        le=10_000,
+        description="Most entries of one stream in flight; bounds memory while Kafka stalls.",
+    )
     lease_s: float = Field(
         default=6.0, ge=1, le=120, description="A stream's owner is replaced this long after its last sign of life."
     )
     keep_entries: int = Field(
-        default=10_000, ge=0, le=10_000_000, description="Mirrored entries kept behind the slowest reader before trimming."
+        default=10_000,
+        ge=0,
+        le=10_000_000,
+        description="Mirrored entries kept behind the slowest reader before trimming.",
     )
-    port: int = Field(default=8022, ge=0, le=65_535, description="Port of /metrics and /healthz; 0 switches the server off.")
+    host: str = Field(default="127.0.0.1", description="Address of /metrics, /healthz and /readyz.")
+    port: int = Field(
+        default=8022, ge=0, le=65_535, description="Port of /metrics and /healthz; 0 switches the server off."
+    )
 
 
 class WorkerSettings(Group):
     """The Faust worker: agents and tables."""
 
-    group: str = Field(default="headrace-worker", min_length=1, max_length=200, description="Kafka consumer group; also names the changelog topics.")
+    group: str = Field(
+        default="headrace-worker",
+        min_length=1,
+        max_length=200,
+        description="Kafka consumer group; also names the changelog topics.",
+    )
     data_dir: Path = Field(
         default=Path(".headrace/worker"),
         description="Folder for local state. Each worker needs its own; two workers in one folder corrupt each other.",
@@ -177,13 +215,20 @@ class WorkerSettings(Group):
         default=5.0,
         ge=0.5,
         le=3600,
-        description="When a tenant sends nothing for this long, its watermark follows the broker's clock, so that its last windows close too.",
+        description="When a tenant sends nothing for this long, its watermark follows the broker's clock, so "
+        "that its last windows close too.",
     )
     future_skew_s: float = Field(
-        default=60.0, ge=0, le=86_400, description="An event dated further ahead of the broker's clock than this is dead-lettered."
+        default=60.0,
+        ge=0,
+        le=86_400,
+        description="An event dated further ahead of the broker's clock than this is dead-lettered.",
     )
     running_interval_s: float = Field(
-        default=1.0, ge=0.1, le=60, description="Shortest time between two running-window messages of one tenant and tool."
+        default=1.0,
+        ge=0.1,
+        le=60,
+        description="Shortest time between two running-window messages of one tenant and tool.",
     )
     session_timeout_s: float = Field(
         default=6.0, ge=1, le=300, description="Kafka replaces a worker that has been silent for this long."
@@ -196,7 +241,9 @@ class GatewaySettings(Group):
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8020, ge=1, le=65_535, description="Port to listen on.")
     public_https: bool = Field(
-        default=False, description="true when clients come over HTTPS (TLS ends in a proxy): the session cookie gets Secure and the __Host- prefix."
+        default=False,
+        description="true when clients come over HTTPS (TLS ends in a proxy): the session cookie gets Secure and "
+        "the __Host- prefix.",
     )
     allowed_origins: tuple[str, ...] = Field(
         default=(), description="Further origins that may use the session cookie; the gateway's own origin always may."
@@ -205,17 +252,40 @@ class GatewaySettings(Group):
         default=("http://127.0.0.1:6066",),
         description="Where the workers' table views are; every address that a host name resolves to is asked.",
     )
-    table_timeout_s: float = Field(default=2.0, gt=0, le=30, description="Longest wait for one worker's answer; a late one is left out and the answer marked partial.")
-    heartbeat_s: float = Field(default=15.0, ge=1, le=120, description="Time between two comments on a quiet stream, so that proxies keep it open.")
+    table_timeout_s: float = Field(
+        default=2.0,
+        gt=0,
+        le=30,
+        description="Longest wait for one worker's answer; a late one is left out and the answer marked partial.",
+    )
+    heartbeat_s: float = Field(
+        default=15.0,
+        ge=1,
+        le=120,
+        description="Time between two comments on a quiet stream, so that proxies keep it open.",
+    )
     ring_bytes: int = Field(
-        default=16_777_216, ge=65_536, le=4_294_967_296, description="Bytes of recent messages kept in memory for each push partition."
+        default=16_777_216,
+        ge=65_536,
+        le=4_294_967_296,
+        description="Bytes of recent messages kept in memory for each push partition.",
     )
     ring_age_s: float = Field(default=600.0, ge=1, le=86_400, description="Messages older than this leave the ring.")
     dedupe_entries: int = Field(
-        default=200_000, ge=1000, le=10_000_000, description="Message ids remembered for each push partition, to drop repeats."
+        default=200_000,
+        ge=1000,
+        le=10_000_000,
+        description="Message ids remembered for each push partition, to drop repeats.",
     )
-    slow_client_s: float = Field(default=15.0, ge=1, le=600, description="A client that takes nothing for this long is disconnected.")
-    connections: int = Field(default=10_000, ge=1, le=1_000_000, description="Most open streams; further clients are told to come back later.")
+    slow_client_s: float = Field(
+        default=15.0, ge=1, le=600, description="A client that takes nothing for this long is disconnected."
+    )
+    connections: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Most open streams; further clients are told to come back later.",
+    )
     drain_s: float = Field(default=3.0, ge=0, le=120, description="On SIGTERM, clients are sent away over this time.")
 
 
@@ -224,25 +294,37 @@ class AuthSettings(Group):
 
     secret: SecretStr = Field(
         default=SecretStr(""),
-        description="Key of at least 32 bytes that signs tokens. Empty: gateway and worker views refuse to start. `headrace dev` makes its own.",
+        description="Key of at least 32 bytes that signs tokens. Empty: gateway and worker refuse to start. "
+        "`headrace dev` makes its own.",
     )
     issuer: str = Field(default="headrace", min_length=1, description="Required `iss` claim.")
     audience: str = Field(default="headrace-gateway", min_length=1, description="Required `aud` claim.")
-    max_age_s: int = Field(default=86_400, ge=60, le=31_536_000, description="Longest lifetime of a token that Headrace mints.")
+    max_age_s: int = Field(
+        default=86_400, ge=60, le=31_536_000, description="Longest lifetime of a token that Headrace mints."
+    )
 
 
 class AlertSettings(Group):
     """The tool latency alert."""
 
     tool_latency_p95_ms: float = Field(
-        default=1000.0, gt=0, le=600_000, description="The alert is raised when a tool's p95 in a window is above this. "
+        default=1000.0, gt=0, le=600_000, description="The alert is raised when a tool's p95 in a window is above this."
     )
     clear_ratio: float = Field(
-        default=0.8, gt=0, le=1, description="It clears below threshold * clear_ratio (hysteresis). 1 switches the gap off."
+        default=0.8,
+        gt=0,
+        le=1,
+        description="It clears below threshold * clear_ratio (hysteresis). 1 switches the gap off.",
     )
-    min_count: int = Field(default=20, ge=1, le=1_000_000, description="Windows with fewer calls say nothing about a tool.")
-    raise_after_s: float = Field(default=2.0, ge=0, le=3600, description="The breach must last this long in event time.")
-    clear_after_s: float = Field(default=5.0, ge=0, le=3600, description="The recovery must last this long in event time.")
+    min_count: int = Field(
+        default=10, ge=1, le=1_000_000, description="Windows with fewer calls say nothing about a tool."
+    )
+    raise_after_s: float = Field(
+        default=2.0, ge=0, le=3600, description="The breach must last this long in event time."
+    )
+    clear_after_s: float = Field(
+        default=5.0, ge=0, le=3600, description="The recovery must last this long in event time."
+    )
 
 
 class Settings(BaseSettings):
@@ -255,7 +337,7 @@ class Settings(BaseSettings):
     prefix: str = Field(
         default="headrace",
         pattern=r"^[a-z][a-z0-9-]{0,62}$",
-        description="First part of every Redis key and Kafka topic name; `ragline` reads an existing deployment's streams.",
+        description="First part of every Redis key and Kafka topic name; `ragline` reads an existing deployment.",
     )
     contracts: ContractSettings = ContractSettings()
     log: LogSettings = LogSettings()
