@@ -1,0 +1,177 @@
+"""Payload text in, typed event out, and back. The one table of the events that this build knows.
+
+Where it stands: the relay decodes every payload here once, before it is published; agents decode it again from the
+Kafka record. The text itself is forwarded as it is: unknown keys stay in it, and structs do not see them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+from contracts.alerts import AlertRaised, AlertResolved
+from contracts.derived import ToolLatencyWindow
+from contracts.document import WHOLE, read
+from contracts.errors import BadText, MissingField, OutOfRange, UnknownEvent, UnknownVersion, WrongType
+from contracts.explain import explained
+from contracts.json_types import JsonObject
+from contracts.modes import Around, completed, departures, repaired
+from contracts.names import RESERVED_TENANT_PREFIX, UNKNOWN_TENANT, Mode, TenantId
+from contracts.orders import OrderStatus
+from contracts.text import problem_of_id
+from contracts.tools import ToolCall, ToolExecuted
+
+Event: TypeAlias = OrderStatus | ToolCall | ToolExecuted | ToolLatencyWindow | AlertRaised | AlertResolved
+
+# Event name -> major version -> struct.
+EVENTS: dict[str, dict[str, type[Event]]] = {
+    "order_status": {"1": OrderStatus},
+    "tool_call": {"1": ToolCall},
+    "tool_executed": {"1": ToolExecuted},
+    "tool_latency_window": {"1": ToolLatencyWindow},
+    "alert_raised": {"1": AlertRaised},
+    "alert_resolved": {"1": AlertResolved},
+}
+
+_VERSION = re.compile(r"([0-9]+)\.[0-9]+")
+# What products commit; the rest is derived here.
+_FROM_OUTSIDE = (OrderStatus, ToolCall, ToolExecuted)
+# Optional fields that no schema lets be null.
+_NOT_NULL = ("meta", "tenant_id", "user_id", "session_id", "error_class", "cache_hit")
+
+
+class Decoded(NamedTuple):
+    """An event, and by which names it departs from its schema (compat mode only)."""
+
+    event: Event
+    deviations: tuple[str, ...]
+
+
+def decode(payload: bytes | str, *, mode: Mode, around: Around | None = None) -> Decoded:
+    """The event that a payload holds.
+
+    Args:
+        payload: JSON text, at most 1 MiB.
+        mode: strict holds the given schemas to the letter; compat forgives what contracts.modes lists.
+        around: what the carrier of the payload knows about it; only used in compat mode.
+
+    Raises:
+        ContractError: the leaf says what is wrong, its fields say where.
+    """
+    document = read(payload, around.event_type if around else "?")
+    names: list[str] = []
+    if mode == "compat" and around is not None:
+        document, names = completed(document, around)
+    struct = _struct_of(document)
+    event, forgiven = _typed(document, struct, mode)
+    names += forgiven
+    for departure in departures(event):
+        if mode == "strict":
+            raise WrongType(event=event.EVENT, field=departure.field, limit=departure.limit, value=departure.value)
+        names.append(departure.name)
+    _check_ids(event)
+    return Decoded(event, tuple(names))
+
+
+def encode(event: Event) -> bytes:
+    """The event as JSON, with absent optional fields left out. Decoding it gives an equal event.
+
+    Raises:
+        ContractError: the event is one that `decode` refuses (NUL, an infinite number, a time without offset).
+    """
+    try:
+        raw = msgspec.json.encode(event)
+    except UnicodeEncodeError as error:
+        value = ascii(error.object)
+        raise BadText(event=event.EVENT, field=WHOLE, limit="must hold no lone surrogate", value=value) from None
+    except OverflowError:
+        raise OutOfRange(event=event.EVENT, field=WHOLE, limit="must hold 64-bit integers", value=event) from None
+    decode(raw, mode="compat")
+    return raw
+
+
+def tenant_of(event: Event) -> TenantId:
+    """Whose event it is; UNKNOWN_TENANT when it does not say."""
+    return event.tenant_id or UNKNOWN_TENANT
+
+
+def traceparent_of(event: Event) -> str | None:
+    """The trace context in the event's meta, as it stands there."""
+    if isinstance(event, _FROM_OUTSIDE) and event.meta is not None:
+        return event.meta.traceparent
+    return None
+
+
+def _struct_of(document: JsonObject) -> type[Event]:
+    name = document.get("event")
+    if name is None:
+        raise MissingField(event="?", field="event", limit="is required", value="nothing")
+    if not isinstance(name, str):
+        raise WrongType(event="?", field="event", limit="must be a text", value=name)
+    majors = EVENTS.get(name)
+    if majors is None:
+        raise UnknownEvent(event=name, field="event", limit=f"must be one of {', '.join(EVENTS)}", value=name)
+    version = document.get("version")
+    if version is None:
+        raise MissingField(event=name, field="version", limit="is required", value="nothing")
+    match = _VERSION.fullmatch(version) if isinstance(version, str) else None
+    if match is None:
+        raise WrongType(event=name, field="version", limit='must be "<major>.<minor>"', value=version)
+    struct = majors.get(match[1])
+    if struct is None:
+        raise UnknownVersion(event=name, field="version", limit=f"must have major {' or '.join(majors)}", value=version)
+    return struct
+
+
+def _typed(document: JsonObject, struct: type[Event], mode: Mode) -> tuple[Event, list[str]]:
+    nulls = _nulls(document)
+    if mode == "strict":
+        if nulls:
+            raise WrongType(event=struct.EVENT, field=nulls[0], limit="must not be null", value=None)
+        return _converted(document, struct), []
+    names = [f"{field}:null" for field in nulls]
+    try:
+        return msgspec.convert(document, struct), names
+    except msgspec.ValidationError:
+        document, forgiven = repaired(document)
+        return _converted(document, struct), names + forgiven
+
+
+def _converted(document: JsonObject, struct: type[Event]) -> Event:
+    try:
+        return msgspec.convert(document, struct)
+    except msgspec.ValidationError as error:
+        raise explained(struct.EVENT, str(error), document) from None
+
+
+def _nulls(document: JsonObject) -> list[str]:
+    fields = [field for field in _NOT_NULL if field in document and document[field] is None]
+    meta = document.get("meta")
+    if isinstance(meta, dict):
+        fields += [f"meta.{field}" for field in ("reason", "traceparent") if field in meta and meta[field] is None]
+    return fields
+
+
+def _check_ids(event: Event) -> None:
+    """Ids become keys and channels; tenants that begin with "_" are ours and never come from outside."""
+    for field, text in _ids_of(event):
+        problem = problem_of_id(event.EVENT, field, text)
+        if problem is not None:
+            raise problem
+    tenant_id = event.tenant_id or ""
+    if isinstance(event, _FROM_OUTSIDE) and tenant_id.startswith(RESERVED_TENANT_PREFIX):
+        limit = f'must not begin with "{RESERVED_TENANT_PREFIX}"'
+        raise WrongType(event=event.EVENT, field="tenant_id", limit=limit, value=tenant_id)
+
+
+def _ids_of(event: Event) -> tuple[tuple[str, str], ...]:
+    tenant = ("tenant_id", tenant_of(event))
+    match event:
+        case OrderStatus():
+            return tenant, ("order_id", event.order_id)
+        case ToolCall() | ToolExecuted() | ToolLatencyWindow():
+            return tenant, ("tool", event.tool)
+        case AlertRaised() | AlertResolved():
+            return tenant, ("name", event.name), ("subject", event.subject)

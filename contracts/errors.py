@@ -1,0 +1,165 @@
+"""Every error that Headrace raises on purpose, in one tree.
+
+    HeadraceError
+    +-- ContractError         permanent  an event breaks its contract: bury it, never retry it
+    |   +-- BadJson                      not one JSON object in UTF-8
+    |   +-- BadText                      NUL, lone surrogate, or a control character in an id
+    |   +-- TooLarge                     payload longer, text longer or nesting deeper than allowed
+    |   +-- UnknownEvent                 no contract of that name
+    |   +-- UnknownVersion               a major version that this build does not know
+    |   +-- MissingField
+    |   +-- WrongType                    also: a text that is no date, no uuid, not one of the allowed words
+    |   +-- OutOfRange                   a number outside its bounds or outside 64 bits
+    +-- ServerMissing         transient  PostgreSQL, Redis or Kafka does not answer or refuses: wait and repeat
+    +-- TokenError            caller     a client's token is missing, expired or forged
+    +-- SettingsError         caller     the configuration contradicts itself or names something that is not there
+
+transient: the same call may succeed later. permanent: it never will. caller: whoever asked has to change something.
+"""
+
+# ruff: noqa: N818 - a leaf says what is wrong (MissingField, ServerMissing); "Error" behind each would say nothing.
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import ClassVar
+
+SHOWN_CHARS = 80
+
+_CREDENTIALS = re.compile(r"//[^@/\s]*@")
+
+
+class Kind(StrEnum):
+    """Who can do something about an error."""
+
+    TRANSIENT = "transient"
+    PERMANENT = "permanent"
+    CALLER = "caller"
+
+
+class HeadraceError(Exception):
+    """The root: a message for people and the same facts as fields for logs."""
+
+    kind: ClassVar[Kind] = Kind.PERMANENT
+
+    def __init__(self, message: str, **fields: object) -> None:
+        super().__init__(message)
+        self.fields = fields
+
+
+def shown(value: object) -> str:
+    """A value as an error message shows it: on one line, at most 80 characters, whatever it holds.
+
+    The length of a longer one is told behind it, in characters (bytes for bytes).
+    """
+    if isinstance(value, bytes | bytearray | memoryview):
+        total, text = len(value), bytes(value[:SHOWN_CHARS]).decode("utf-8", "backslashreplace")
+    elif isinstance(value, str):
+        total, text = len(value), value[:SHOWN_CHARS]
+    elif isinstance(value, int) and value.bit_length() > SHOWN_CHARS * 4:
+        # str() of an int refuses more than 4300 digits.
+        return f"an integer of {value.bit_length()} bits"
+    else:
+        text = _text_of(value)
+        total = len(text)
+    cut = ascii(text)[1:-1][:SHOWN_CHARS] if not text.isprintable() else text[:SHOWN_CHARS]
+    return cut if total <= SHOWN_CHARS else f"{cut}... ({total} long)"
+
+
+def _text_of(value: object) -> str:
+    try:
+        return str(value)
+    except ValueError:  # an integer of more than 4300 digits somewhere inside
+        return f"a {type(value).__name__} with a very long integer"
+
+
+class ContractError(HeadraceError):
+    """An event that breaks its contract; see the leaves.
+
+    Args:
+        event: name of the event, "?" while it is not known.
+        field: path inside the payload, such as "meta.reason"; "payload" means all of it.
+        limit: the rule that was broken, in words.
+        value: what was found; kept shortened to 80 characters.
+    """
+
+    def __init__(self, *, event: str, field: str, limit: str, value: object) -> None:
+        self.event = shown(event)
+        self.field = shown(field)
+        self.limit = limit
+        self.value = shown(value)
+        super().__init__(
+            f"{self.code}: {self.event}.{self.field} {limit} (got {self.value})",
+            event=self.event,
+            field=self.field,
+            limit=limit,
+            value=self.value,
+        )
+
+    @property
+    def code(self) -> str:
+        """The leaf's name, for metrics and dead letters."""
+        return type(self).__name__
+
+
+class BadJson(ContractError):
+    """The payload is not one JSON object in UTF-8."""
+
+
+class BadText(ContractError):
+    """A text holds what PostgreSQL, a key or a client cannot take: NUL, a lone surrogate, a control character."""
+
+
+class TooLarge(ContractError):
+    """The payload is longer, an id is longer or the nesting is deeper than contracts.names.LOCAL_LIMITS."""
+
+
+class UnknownEvent(ContractError):
+    """No contract has this name."""
+
+
+class UnknownVersion(ContractError):
+    """The major version is not one that this build knows; a newer Headrace may."""
+
+
+class MissingField(ContractError):
+    """A required field is absent."""
+
+
+class WrongType(ContractError):
+    """A field has another type or another form than its schema says."""
+
+
+class OutOfRange(ContractError):
+    """A number (or the length of a text) is outside its bounds."""
+
+
+class ServerMissing(HeadraceError):
+    """A server does not answer or refuses. `remedy` says what to do; a password in `url` is never shown."""
+
+    kind = Kind.TRANSIENT
+
+    def __init__(self, server: str, url: str, reason: str, remedy: str) -> None:
+        self.server = server
+        self.url = _CREDENTIALS.sub("//", url)
+        self.reason = _CREDENTIALS.sub("//", reason)
+        self.remedy = remedy
+        super().__init__(
+            f"{server} at {self.url}: {self.reason}; {remedy}", server=server, url=self.url, reason=self.reason
+        )
+
+
+class TokenError(HeadraceError):
+    """A client's token cannot be accepted. `reason` is one word; the token itself is never shown."""
+
+    kind = Kind.CALLER
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"token: {reason}", reason=reason)
+
+
+class SettingsError(HeadraceError):
+    """The configuration cannot be used; the message names the setting, its limit and the value."""
+
+    kind = Kind.CALLER

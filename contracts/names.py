@@ -1,0 +1,151 @@
+"""The one table of names: tenants, streams, topics, channels, and the limits that hold at every edge.
+
+Redis:    {prefix}:stream:{orders|tools|rag|prompts|experiments|voice}
+Kafka:    {prefix}.{orders|tools|...|push|push-latest|alerts|late}
+Channels: orders:<order id>   tools:<tool>   alerts:<alert name>   system:lag
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal, NamedTuple, NewType
+
+TenantId = NewType("TenantId", str)
+EventId = NewType("EventId", str)
+OutboxId = NewType("OutboxId", int)
+
+# strict: the given schemas to the letter. compat: what deployed products really write passes and is counted.
+Mode = Literal["compat", "strict"]
+
+# What this build writes into the `version` of its own events; readers accept every minor of the same major.
+CONTRACT_VERSION = "1.0"
+
+# Tenants that begin with "_" are ours; an event from outside that claims one is refused.
+RESERVED_TENANT_PREFIX = "_"
+# Owner of messages about the platform itself.
+SYSTEM_TENANT = TenantId("_system")
+# Owner of events that name no tenant (chat_tool_v1 makes it optional). No client token can name it.
+UNKNOWN_TENANT = TenantId("_unknown")
+
+# Between the parts of a Kafka key; no id may contain it.
+KEY_SEPARATOR = "\x1f"
+
+
+class Limits(NamedTuple):
+    """What every event must keep to; sizes in bytes, lengths in characters, latencies in milliseconds."""
+
+    payload_bytes: int
+    depth: int
+    int_min: int
+    int_max: int
+    id_chars: int
+    latency_ms: float
+
+
+# 1 MiB: PostgreSQL, Redis and Kafka take more, but one row would then fill a whole Kafka batch.
+# 32 levels: far above any real event, far below where a recursive parser runs out of stack.
+# 1e9 ms is 11 days: sums of microseconds stay inside 64 bits for nine million calls a window.
+LOCAL_LIMITS = Limits(
+    payload_bytes=1024 * 1024, depth=32, int_min=-(2**63), int_max=2**63 - 1, id_chars=256, latency_ms=1e9
+)
+
+
+class Stream(StrEnum):
+    """The Redis streams; each is mirrored to the Kafka topic of the same name."""
+
+    ORDERS = "orders"
+    TOOLS = "tools"
+    RAG = "rag"
+    PROMPTS = "prompts"
+    EXPERIMENTS = "experiments"
+    VOICE = "voice"
+
+
+class Topic(StrEnum):
+    """The Kafka topics: the six sources, then what is derived from them."""
+
+    ORDERS = "orders"
+    TOOLS = "tools"
+    RAG = "rag"
+    PROMPTS = "prompts"
+    EXPERIMENTS = "experiments"
+    VOICE = "voice"
+    PUSH = "push"
+    PUSH_LATEST = "push-latest"
+    ALERTS = "alerts"
+    LATE = "late"
+
+
+def redis_stream(prefix: str, stream: Stream) -> str:
+    """The Redis key of a stream."""
+    return f"{prefix}:stream:{stream.value}"
+
+
+def kafka_topic(prefix: str, topic: Topic) -> str:
+    """The Kafka name of a topic."""
+    return f"{prefix}.{topic.value}"
+
+
+def topic_of(stream: Stream) -> Topic:
+    """Where the mirror puts a stream's entries."""
+    return Topic(stream.value)
+
+
+_BY_AGGREGATE = {
+    "order": Stream.ORDERS,
+    "tool": Stream.TOOLS,
+    "retrieval": Stream.RAG,
+    "rag": Stream.RAG,
+    "prompt": Stream.PROMPTS,
+    "experiment": Stream.EXPERIMENTS,
+    "voice": Stream.VOICE,
+}
+
+# Tried in this order: "prompt_tested" is about a prompt, "voice_order_started" is a voice event.
+_BY_KEYWORD = (
+    ("voice", Stream.VOICE),
+    ("audio", Stream.VOICE),
+    ("prompt", Stream.PROMPTS),
+    ("ab_test", Stream.EXPERIMENTS),
+    ("experiment", Stream.EXPERIMENTS),
+    ("retrieval", Stream.RAG),
+    ("rag_", Stream.RAG),
+    ("tool", Stream.TOOLS),
+)
+
+
+def stream_of(aggregate_type: str, event_type: str) -> Stream:
+    """The stream of an outbox row: by its aggregate, else by a word in its event type, else orders."""
+    by_aggregate = _BY_AGGREGATE.get(aggregate_type.lower())
+    if by_aggregate is not None:
+        return by_aggregate
+    lowered = event_type.lower()
+    return next((stream for word, stream in _BY_KEYWORD if word in lowered), Stream.ORDERS)
+
+
+LAG_CHANNEL = "system:lag"
+
+
+def order_channel(order_id: str) -> str:
+    """Where clients follow one order."""
+    return f"orders:{order_id}"
+
+
+def tool_channel(tool: str) -> str:
+    """Where clients follow one tool's latency."""
+    return f"tools:{tool}"
+
+
+def alert_channel(name: str) -> str:
+    """Where clients follow one kind of alert."""
+    return f"alerts:{name}"
+
+
+def channel_matches(pattern: str, channel: str) -> bool:
+    """Whether a pattern covers a channel: the channel's own name, or a prefix that ends in `:*`.
+
+    A `*` anywhere else stands for itself, and a bare `*` covers nothing but a channel of that name.
+    """
+    if pattern.endswith(":*"):
+        return channel.startswith(pattern[:-1])
+    return pattern == channel

@@ -1,0 +1,146 @@
+"""The message that a client gets, the same over SSE, WebSocket and NDJSON.
+
+Where it stands: agents make it of events and derived rows; `gateway.feed` reads it from the push topics. Its `id` is
+made of what it tells, so that a repeat is recognised. It is unique within its tenant:
+
+    order   its dedupe_id                               alert   al:<alert id>:<raised|resolved>
+    window  tlw:<tool>:<start ms>:<revision>            lag     lag:<ms>
+            and :running behind it while not closed
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from contracts.alerts import AlertRaised, AlertResolved
+from contracts.derived import ToolLatencyWindow
+from contracts.document import WHOLE
+from contracts.envelope import trace_id_of
+from contracts.errors import BadJson, BadText, TooLarge
+from contracts.fields import Moment, Tenant
+from contracts.lag import Lag
+from contracts.names import (
+    LAG_CHANNEL,
+    LOCAL_LIMITS,
+    SYSTEM_TENANT,
+    TenantId,
+    alert_channel,
+    order_channel,
+    tool_channel,
+)
+from contracts.orders import OrderStatus
+from contracts.text import has_control
+from contracts.times import epoch_ms
+
+_EVENT = "push_message"
+# The payload's own limit and room for what stands around it.
+MAX_BYTES = LOCAL_LIMITS.payload_bytes + 8192
+_LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
+
+
+class PushMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """One message on one channel of one tenant; `data` is raw JSON, passed on as it came."""
+
+    v: Literal[1] = 1
+    id: str
+    channel: str
+    type: str
+    tenant_id: Tenant
+    ts: Moment
+    trace_id: str | None = None
+    data: msgspec.Raw
+
+
+_decoder = msgspec.json.Decoder(PushMessage)
+
+
+def encode(message: PushMessage) -> bytes:
+    """The message as one line of JSON: no CR and no LF, so that it fits an SSE data field.
+
+    A line break in `data` can only be space between tokens, and becomes one.
+
+    Raises:
+        BadText: id, channel, type, tenant or trace id hold a control character or a lone surrogate.
+    """
+    for field, text in (
+        ("id", message.id),
+        ("channel", message.channel),
+        ("type", message.type),
+        ("tenant_id", message.tenant_id),
+        ("trace_id", message.trace_id or ""),
+    ):
+        if has_control(text):
+            raise BadText(event=_EVENT, field=field, limit="must hold no control character", value=text)
+    raw = msgspec.json.encode(message)
+    return raw.translate(_LINE_BREAKS) if b"\n" in raw or b"\r" in raw else raw
+
+
+def decode(raw: bytes) -> PushMessage:
+    """The message; `data` keeps `raw` alive.
+
+    Raises:
+        ContractError: the leaf says what is wrong.
+    """
+    if len(raw) > MAX_BYTES:
+        raise TooLarge(
+            event=_EVENT, field=WHOLE, limit=f"must have at most {MAX_BYTES} bytes", value=f"{len(raw)} bytes"
+        )
+    try:
+        return _decoder.decode(raw)
+    except RecursionError:
+        raise TooLarge(event=_EVENT, field=WHOLE, limit="is nested too deeply", value=raw) from None
+    except ValueError as error:
+        raise BadJson(event=_EVENT, field=WHOLE, limit=str(error), value=raw) from None
+
+
+def of_order(event: OrderStatus, payload: bytes | str, *, dedupe_id: str, traceparent: str = "") -> PushMessage:
+    """An order's new status; `payload` is the event's own text."""
+    return PushMessage(
+        id=dedupe_id,
+        channel=order_channel(event.order_id),
+        type=event.EVENT,
+        tenant_id=event.tenant_id,
+        ts=event.ts,
+        trace_id=trace_id_of(traceparent),
+        data=msgspec.Raw(payload),
+    )
+
+
+def of_window(window: ToolLatencyWindow) -> PushMessage:
+    """A window of a tool's latency, running or closed."""
+    running = "" if window.closed else ":running"
+    return PushMessage(
+        id=f"tlw:{window.tool}:{epoch_ms(window.window_start)}:{window.revision}{running}",
+        channel=tool_channel(window.tool),
+        type=window.EVENT,
+        tenant_id=window.tenant_id,
+        ts=window.ts,
+        data=msgspec.Raw(msgspec.json.encode(window)),
+    )
+
+
+def of_alert(alert: AlertRaised | AlertResolved) -> PushMessage:
+    """An alert that begins or ends."""
+    transition = "raised" if isinstance(alert, AlertRaised) else "resolved"
+    return PushMessage(
+        id=f"al:{alert.alert_id}:{transition}",
+        channel=alert_channel(alert.name),
+        type=alert.EVENT,
+        tenant_id=alert.tenant_id,
+        ts=alert.ts,
+        data=msgspec.Raw(msgspec.json.encode(alert)),
+    )
+
+
+def of_lag(lag: Lag) -> PushMessage:
+    """How far behind the platform is."""
+    return PushMessage(
+        id=f"lag:{epoch_ms(lag.at)}",
+        channel=LAG_CHANNEL,
+        type="lag",
+        tenant_id=TenantId(SYSTEM_TENANT),
+        ts=lag.at,
+        data=msgspec.Raw(msgspec.json.encode(lag)),
+    )

@@ -1,0 +1,43 @@
+"""Which Kafka partition an event goes to: records with the same key stay in order, and one worker owns their row.
+
+topic        key                          topic             key
+orders       tenant, order                experiments       tenant, unit
+tools        tenant, tool                 voice             tenant, session
+rag          tenant, index                prompts, alerts   tenant, name
+push, push-latest: tenant alone, so that one offset orders all that a client sees
+"""
+
+from __future__ import annotations
+
+from contracts.alerts import AlertRaised, AlertResolved
+from contracts.codec import Event, tenant_of
+from contracts.derived import ToolLatencyWindow
+from contracts.envelope import Envelope
+from contracts.names import KEY_SEPARATOR, UNKNOWN_TENANT, TenantId
+from contracts.orders import OrderStatus
+from contracts.tools import ToolCall, ToolExecuted
+
+
+def partition_key(envelope: Envelope, event: Event) -> bytes:
+    """The key of an event on its source topic: tenant and subject, told apart by U+001F, which no id may hold.
+
+    The envelope's tenant counts, unless it names none.
+    """
+    tenant_id = envelope.tenant_id if envelope.tenant_id != UNKNOWN_TENANT else tenant_of(event)
+    return f"{tenant_id}{KEY_SEPARATOR}{subject_of(event)}".encode()
+
+
+def tenant_key(tenant_id: TenantId) -> bytes:
+    """The key on the push topics."""
+    return tenant_id.encode()
+
+
+def subject_of(event: Event) -> str:
+    """What an event is about, within its tenant."""
+    match event:
+        case OrderStatus():
+            return event.order_id
+        case ToolCall() | ToolExecuted() | ToolLatencyWindow():
+            return event.tool
+        case AlertRaised() | AlertResolved():
+            return event.name
