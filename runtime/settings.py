@@ -157,7 +157,6 @@ class RelaySettings(Group):
         "found by the next poll.",
     )
     host: str = Field(default="127.0.0.1", description="Address of /metrics, /healthz and /readyz.")
-    host: str = Field(default="127.0.0.1", description="Address that /metrics and /healthz listen on.")
     port: int = Field(
         default=8021, ge=0, le=65_535, description="Port of /metrics and /healthz; 0 switches the server off."
     )
@@ -182,7 +181,6 @@ class MirrorSettings(Group):
         description="Mirrored entries kept behind the slowest reader before trimming.",
     )
     host: str = Field(default="127.0.0.1", description="Address of /metrics, /healthz and /readyz.")
-    host: str = Field(default="127.0.0.1", description="Address that /metrics and /healthz listen on.")
     port: int = Field(
         default=8022, ge=0, le=65_535, description="Port of /metrics and /healthz; 0 switches the server off."
     )
