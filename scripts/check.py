@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
 CHECKS: dict[str, list[str]] = {
-    "style": [f"{BIN}/ruff", "check", "."],
-    "format": [f"{BIN}/ruff", "format", "--check", "."],
+    "style": [f"{BIN}/ruff", "check", "--quiet", "--output-format", "concise", "."],
+    "format": [f"{BIN}/ruff", "format", "--quiet", "--check", "."],
     "types": [f"{BIN}/mypy"],
     "layers": [f"{BIN}/lint-imports", "--no-cache"],
     "dead code": [f"{BIN}/vulture"],
@@ -31,7 +31,7 @@ def passed(name: str, command: list[str], folder: Path = ROOT) -> bool:
     good = run.returncode == 0
     print(f"{'ok    ' if good else 'FAILED'}  {name:<14} {time.monotonic() - started:5.1f} s", flush=True)
     if not good:
-        print(run.stdout + run.stderr, flush=True)
+        print(f"{run.stdout}{run.stderr}".strip(), flush=True)
     return good
 
 

@@ -6,12 +6,14 @@ over all of its runs.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,8 +67,8 @@ def fresh_clone(_totals: dict[str, int]) -> bool:
 def main() -> int:
     """0 when every step passed."""
     totals: dict[str, int] = {}
-    steps = {
-        name: (lambda found, target=name: make(target, found)) for name in ("check", "test", "test-real", "browser")
+    steps: dict[str, Callable[[dict[str, int]], bool]] = {
+        name: functools.partial(make, name) for name in ("check", "test", "test-real", "browser")
     }
     steps["fresh clone"] = fresh_clone
     rows, started = [], time.monotonic()

@@ -41,16 +41,14 @@ def metrics_page() -> str:
     """Every metric that a part declares, by module."""
     lines = ["# Metrics", "", "Printed from the code by `make docs`. Every process serves them at `/metrics`.", ""]
     for name, part in _parts():
-        registry_owner = Metrics()
-        before = {family.name for family in registry_owner.registry.collect()}
-        part(registry_owner)
+        metrics = Metrics()
+        own = {id(collector) for collector in metrics.registry._collector_to_names}  # noqa: SLF001 - no public way
+        part(metrics)
         lines += [f"## {name}", "", "| metric | type | labels | what it says |", "|---|---|---|---|"]
-        for collector in dict.fromkeys(registry_owner.registry._collector_to_names):  # noqa: SLF001 - no public way to the labels
-            for family in collector.collect() if hasattr(collector, "_labelnames") else ():
-                if family.name in before:
-                    continue
+        for collector in metrics.registry._collector_to_names:  # noqa: SLF001 - no public way
+            labels = ", ".join(getattr(collector, "_labelnames", ()))
+            for family in collector.collect() if id(collector) not in own else ():
                 suffix = "_total" if family.type == "counter" else ""
-                labels = ", ".join(collector._labelnames)  # noqa: SLF001 - as above
                 lines.append(f"| `{family.name}{suffix}` | {family.type} | {labels} | {family.documentation} |")
         lines.append("")
     return "\n".join(lines)
