@@ -1,7 +1,7 @@
 """`headrace migrate`: bring our own schema to this version's form, one transaction a step, forward only.
 
-The steps are plain SQL in `streams/migrations/`. The outbox is not ours and is never touched. Two that migrate at the same moment wait for each other on an
-advisory lock.
+The steps are plain SQL in `streams/migrations/`. The outbox is not ours and is never touched. Two that
+migrate at the same moment wait for each other on an advisory lock.
 """
 
 from __future__ import annotations

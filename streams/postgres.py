@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 
@@ -18,10 +18,10 @@ from contracts.errors import ServerMissing
 if TYPE_CHECKING:
     from runtime.settings import PostgresSettings
 
-# Rows and connections are asyncpg's own; the names are given here so that no other module imports it.
-Connection = asyncpg.Connection
-Pool = asyncpg.Pool
-Record = asyncpg.Record
+# asyncpg's own types, named here so that no other module imports it.
+Connection: TypeAlias = asyncpg.Connection
+Pool: TypeAlias = asyncpg.Pool
+Row: TypeAlias = asyncpg.Record
 
 # A statement of ours touches some thousand rows at most. A server that takes longer is as good as gone.
 COMMAND_TIMEOUT_S = 15.0

@@ -158,9 +158,7 @@ class RedisLog:
                 pipe.expire(_marker(entry), ttl_s)
             await pipe.execute()
 
-    async def read_after(
-        self, stream: str, after_id: str, count: int, *, block_s: float = 0.0
-    ) -> list[Entry]:
+    async def read_after(self, stream: str, after_id: str, count: int, *, block_s: float = 0.0) -> list[Entry]:
         """Up to `count` entries with an id above `after_id`, oldest first.
 
         Waits up to `block_s` for the first one, at most half of the command timeout, so that an empty stream
@@ -188,9 +186,7 @@ class RedisLog:
         info = flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
         named = {_text(name).replace("_", "-"): value for name, value in info.items()}
         first = named["first-entry"]
-        return StreamInfo(
-            int(named["length"]), _text(first[0]) if first else None, _text(named["last-generated-id"])
-        )
+        return StreamInfo(int(named["length"]), _text(first[0]) if first else None, _text(named["last-generated-id"]))
 
     async def ring(self, stream: str) -> None:
         """Tell the relays that rows for `stream` were committed. Nobody need listen."""
@@ -203,6 +199,8 @@ class RedisLog:
         try:
             with self._translated():
                 await pubsub.subscribe(f"{self._prefix}:doorbell")
+                # The confirmation, which is passed over: from here on every bell is heard.
+                await pubsub.get_message(timeout=self._timeout_s)
             yield Doorbell(self, pubsub)
         finally:
             with self._translated():

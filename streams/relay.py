@@ -1,0 +1,240 @@
+"""The relay process: committed outbox rows to Redis Streams, each once, in order within its aggregate.
+
+Where it stands: `streams.outbox` wrote the row; here it is decoded (`streams.relay_batch`) and published
+(`streams.redis_log`); `streams.mirror` takes the entry on to Kafka. One batch:
+
+1. peek      at waiting rows, without a lock (`streams.relay_plan` says where).
+2. shards    lock those of the 64 that have waiting rows and that no other relay holds.
+3. claim     the rows, in order of id, in a second statement: it has to see what the shards' last holder marked.
+4. publish   with a marker for each row, so that a repeat after a crash is a no-op.
+5. bury      rows that break their contract, in this transaction.
+6. mark      all of them as processed, and commit.
+7. expire    the markers, only now: until the commit they are what keeps a row from being published twice.
+
+A crash between two steps rolls the transaction back; the next relay begins at 1 and finds the markers. An outage of
+either server does the same: rows stay where they are, and no retry is counted against them.
+
+Relays share the shards of each batch: a relay takes those that wait longest and are free, at most `relay.shards`. With
+the default of 64 one relay serves everything and others stand by; with 64 / n, n of them work side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from contracts.errors import ServerMissing
+from reliability.backoff import full_jitter_s
+from runtime.logs import get_logger
+from streams import dead_letters, migrate, outbox_table, postgres, relay_plan
+from streams.redis_log import RedisLog
+from streams.relay_batch import Batch, prepare
+from streams.relay_lag import RelayLag
+from streams.relay_metrics import RelayMetrics
+from streams.relay_plan import Found, Lane, Scan, Seen
+
+if TYPE_CHECKING:
+    from runtime.clock import Clock
+    from runtime.health import Health
+    from runtime.metrics import Metrics
+    from runtime.settings import Settings
+    from streams.postgres import Connection
+    from streams.redis_log import NewEntry, Published
+
+_log = get_logger(__name__)
+
+_READY = "relay"
+_BACKOFF_BASE_S = 0.05
+_BACKOFF_CAP_S = 2.0
+# How often the scan hint is stored; a new relay looks at that much more.
+_KEEP_HINT_S = 5.0
+# How long one wait for the doorbell is; nothing depends on it.
+_BELL_WAIT_S = 1.0
+
+
+async def run(settings: Settings, stop: asyncio.Event, metrics: Metrics, health: Health, clock: Clock) -> None:
+    """Publish until `stop` is set, then finish the batch under way.
+
+    Raises:
+        ServerMissing: PostgreSQL or Redis does not answer at the start, or the schema is not there. Later they are
+            waited for.
+    """
+    redis = RedisLog(settings.redis, settings.prefix, client_name="headrace-relay")
+    relay = Relay(settings, redis, RelayMetrics(metrics), health, clock)
+    try:
+        await relay.open()
+        await relay.run(stop)
+    finally:
+        await relay.close()
+        await redis.close()
+
+
+class Relay:
+    """One relay: `open`, `run`, `close`. It owns its connection to PostgreSQL, not the `redis` that it is given."""
+
+    def __init__(
+        self, settings: Settings, redis: RedisLog, metrics: RelayMetrics, health: Health, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._redis = redis
+        self._metrics = metrics
+        self._health = health
+        self._clock = clock
+        self._lag = RelayLag(settings.postgres, redis, metrics, clock, lambda: self._plan.low_id)
+        self._connection: Connection | None = None
+        self._plan = relay_plan.start(0, clock.monotonic_s())
+        self._hint_kept: tuple[float, int] = (clock.monotonic_s(), 0)
+        # Published and committed, but the markers were not told to expire yet.
+        self._unexpired: list[NewEntry] = []
+        self._wake = asyncio.Event()
+
+    async def open(self) -> None:
+        """Connect, and read the scan hint. Raises ServerMissing."""
+        await self._redis.ping()
+        connection = await self._connected()
+        await migrate.check(connection, self._settings.postgres)
+        with postgres.translated(self._settings.postgres):
+            low_id = await outbox_table.read_hint(connection)
+        self._plan = relay_plan.start(low_id, self._clock.monotonic_s())
+
+    async def close(self) -> None:
+        """Close the connection to PostgreSQL."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await postgres.close(connection)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Publish batch after batch until `stop` is set; listen for the doorbell and tell the lag beside it."""
+        async with asyncio.TaskGroup() as group:
+            beside = [group.create_task(task) for task in (self._listen(), self._lag.run(), self._wake_on(stop))]
+            await self._publish_until(stop)
+            for task in beside:
+                task.cancel()
+
+    async def step(self) -> int:
+        """Look once, and deal with what is found; how many rows were. Raises ServerMissing."""
+        connection = await self._connected()
+        settings = self._settings.relay
+        await self._expire()
+        begin_s = self._clock.monotonic_s()
+        scan = relay_plan.next_scan(self._plan, begin_s)
+        with postgres.translated(self._settings.postgres):
+            top_id, seen = await outbox_table.peek(connection, scan, settings.batch_rows)
+            now_s = self._clock.monotonic_s()
+            found = Found(top_id, seen[0].id if seen else None, now_s - begin_s)
+            self._plan = relay_plan.observe(self._plan, scan, found, now_s, settings.young_row_s)
+            done = await self._deal_with(connection, scan, seen) if seen else 0
+            await self._keep_hint(connection)
+        await self._expire()
+        return done
+
+    async def _deal_with(self, connection: Connection, scan: Scan, seen: list[Seen]) -> int:
+        settings = self._settings
+        async with connection.transaction():
+            wanted = relay_plan.shards_of(seen)
+            shards = await outbox_table.lock_shards(connection, wanted, settings.relay.shards)  # step 2
+            ids = relay_plan.take(seen, shards, settings.relay.batch_bytes)
+            if not ids:
+                return 0
+            rows = await outbox_table.claim(connection, ids)  # step 3
+            batch = prepare(rows, mode=settings.contracts.mode, prefix=settings.prefix)
+            published = await self._redis.publish(batch.entries)  # step 4
+            published_s = self._clock.wall_s()
+            await dead_letters.bury(connection, batch.letters)  # step 5
+            await outbox_table.mark(connection, [row.id for row in rows], shards)  # step 6
+        self._unexpired += batch.entries
+        self._plan = relay_plan.dealt_with(self._plan, scan, seen, len(ids))
+        self._count(scan.lane, batch, published, published_s)
+        return len(rows)
+
+    async def _expire(self) -> None:
+        if self._unexpired:
+            await self._redis.expire_markers(self._unexpired, self._settings.redis.marker_ttl_s)  # step 7
+            self._unexpired.clear()
+
+    async def _keep_hint(self, connection: Connection) -> None:
+        (kept_s, kept_id), now_s = self._hint_kept, self._clock.monotonic_s()
+        if self._plan.low_id != kept_id and now_s >= kept_s + _KEEP_HINT_S:
+            await outbox_table.keep_hint(connection, self._plan.low_id)
+            self._hint_kept = (now_s, self._plan.low_id)
+
+    async def _publish_until(self, stop: asyncio.Event) -> None:
+        failures = empty_polls = 0
+        while not stop.is_set():
+            try:
+                if failures:
+                    # Claiming rows for a Redis that is down would only hold their locks.
+                    await self._redis.ping()
+                done = await self.step()
+            except ServerMissing as error:
+                await self._wait_for_server(error, failures, stop)
+                failures += 1
+                continue
+            if failures:
+                _log.info("relay works again", failures=failures)
+            failures = 0
+            self._health.set_ready(_READY, ok=True)
+            empty_polls = 0 if done else empty_polls + 1
+            if not done:
+                await self._rest(empty_polls)
+
+    async def _rest(self, empty_polls: int) -> None:
+        relay = self._settings.relay
+        pause_s = relay_plan.pause_s(empty_polls, poll_s=relay.poll_s, idle_poll_s=relay.idle_poll_s)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), pause_s)
+        self._wake.clear()
+
+    async def _wait_for_server(self, error: ServerMissing, failures: int, stop: asyncio.Event) -> None:
+        self._metrics.outages.labels(error.server).inc()
+        self._health.set_ready(_READY, ok=False, detail=str(error))
+        if failures == 0:
+            _log.warning("relay waits for a server", error=str(error))
+        # Its transaction must not stay open while we wait, nor may a half-used connection be used again.
+        await self.close()
+        pause_s = full_jitter_s(failures, base_s=_BACKOFF_BASE_S, cap_s=_BACKOFF_CAP_S, clock=self._clock)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), pause_s)
+
+    async def _connected(self) -> Connection:
+        if self._connection is None:
+            # A mark that a crash of PostgreSQL takes back is set again: the marker outlives it.
+            self._connection = await postgres.connect(self._settings.postgres, name="headrace-relay", durable=False)
+        return self._connection
+
+    async def _listen(self) -> None:
+        failures = 0
+        while True:
+            with suppress(ServerMissing):
+                async with self._redis.doorbell() as bell:
+                    failures = 0
+                    while True:
+                        if await bell.wait(_BELL_WAIT_S):
+                            self._wake.set()
+            # Polling goes on meanwhile.
+            pause_s = full_jitter_s(failures, base_s=_BACKOFF_BASE_S, cap_s=_BACKOFF_CAP_S, clock=self._clock)
+            failures += 1
+            await asyncio.sleep(pause_s)
+
+    async def _wake_on(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._wake.set()
+
+    def _count(self, lane: Lane, batch: Batch, published: list[Published], published_s: float) -> None:
+        metrics = self._metrics
+        repeats = sum(entry.repeat for entry in published)
+        metrics.relayed.labels("ok").inc(len(published) - repeats)
+        metrics.relayed.labels("repeat").inc(repeats)
+        metrics.relayed.labels("dead").inc(len(batch.letters))
+        if lane is not Lane.FRESH:
+            metrics.late_rows.labels(lane.value).inc(len(published) + len(batch.letters))
+        for stream, created_at in batch.published:
+            age_s = max(0.0, published_s - created_at.timestamp())
+            metrics.stage.labels("commit_relay", stream.value).observe(age_s)
+        for deviation, count in batch.deviations.items():
+            metrics.deviations.labels(deviation).inc(count)
+        for (stream, reason), count in batch.refused.items():
+            metrics.dead_letters.labels(stream.value, reason).inc(count)
+        for letter in batch.letters:
+            _log.warning("row buried", outbox_id=letter.outbox_id, error=letter.error_text)

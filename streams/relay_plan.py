@@ -1,0 +1,164 @@
+"""Where the relay looks next, how much it takes, how long it rests. Pure.
+
+The outbox has no index besides its primary key, and an id may become visible long after higher ones (ids are given out
+at insert, rows appear at commit). Looking at everything that young on each poll would cost more than publishing it, so
+the table is looked at in three lanes:
+
+    0 ........... sweep ........... low_id ....... late ....... fresh_id ....... fresh .......
+
+    fresh   every poll. Up to `fresh_id`, every row that could be seen was dealt with.
+    late    every 250 ms, at most 5 % of the time: rows whose ids are younger than `young_s` and that committed late.
+    sweep   every 10 s, at most 5 % of the time: one chunk of what is older, downwards, then from the top again: rows
+            of a transaction that was open for longer, and rows that somebody set back by hand.
+
+`low_id` follows `fresh_id` at a distance of `young_s`, and never passes a row that waits. It is kept in the database,
+so that a new relay does not begin at the first row. Times are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import NamedTuple
+
+LATE_EVERY_S = 0.25
+SWEEP_EVERY_S = 10.0
+SWEEP_IDS = 50_000
+# A lane that took t rests for 19 t: one part in twenty of the time.
+_REST_RATIO = 19.0
+_SAMPLE_EVERY_S = 1.0
+_HIGHEST_ID = 2**63 - 1
+# So many polls in a row find nothing before the pause begins to grow.
+_PATIENT_POLLS = 50
+
+
+class Lane(StrEnum):
+    """Which part of the table is looked at."""
+
+    FRESH = "fresh"
+    LATE = "late"
+    SWEEP = "sweep"
+
+
+class Scan(NamedTuple):
+    """Look for rows with after_id < id <= up_to_id."""
+
+    lane: Lane
+    after_id: int
+    up_to_id: int
+
+
+class Seen(NamedTuple):
+    """A row that waits: its shard (0..63) and the size of its payload."""
+
+    id: int
+    shard: int
+    payload_bytes: int
+
+
+class Found(NamedTuple):
+    """What a scan found: the table's highest id, the lowest waiting one, both as of one snapshot, and its duration."""
+
+    top_id: int
+    first_id: int | None
+    took_s: float
+
+
+@dataclass(frozen=True)
+class ScanPlan:
+    """What is known of the table; see above. `samples`: at which time `fresh_id` was where, oldest first."""
+
+    low_id: int
+    fresh_id: int
+    samples: tuple[tuple[float, int], ...] = ()
+    late_due_s: float = 0.0
+    sweep_due_s: float = 0.0
+    sweep_from_id: int = 0
+
+
+def start(low_id: int, now_s: float) -> ScanPlan:
+    """The plan of a relay that knows nothing but the stored hint."""
+    return ScanPlan(low_id, low_id, late_due_s=now_s + LATE_EVERY_S, sweep_due_s=now_s + SWEEP_EVERY_S)
+
+
+def next_scan(plan: ScanPlan, now_s: float) -> Scan:
+    """Where to look now. Lanes that are due go before the fresh one, which is always due."""
+    if now_s >= plan.late_due_s and plan.low_id < plan.fresh_id:
+        return Scan(Lane.LATE, plan.low_id, plan.fresh_id)
+    if now_s >= plan.sweep_due_s and plan.low_id > 0:
+        upper = min(plan.sweep_from_id, plan.low_id) or plan.low_id
+        return Scan(Lane.SWEEP, max(0, upper - SWEEP_IDS), upper)
+    return Scan(Lane.FRESH, plan.fresh_id, _HIGHEST_ID)
+
+
+def observe(plan: ScanPlan, scan: Scan, found: Found, now_s: float, young_s: float) -> ScanPlan:
+    """The plan after `scan` found that."""
+    rest_s = _REST_RATIO * found.took_s
+    if scan.lane is Lane.SWEEP:
+        return replace(plan, sweep_from_id=scan.after_id, sweep_due_s=now_s + max(SWEEP_EVERY_S, rest_s))
+    if scan.lane is Lane.LATE:
+        plan = replace(plan, late_due_s=now_s + max(LATE_EVERY_S, rest_s))
+        return _follow(plan, found.first_id, now_s - young_s)
+    if found.top_id < plan.fresh_id:
+        # The newest rows were deleted, or ids begin anew (TRUNCATE ... RESTART IDENTITY, a restore): look everywhere.
+        return start(0, now_s)
+    return _sampled(replace(plan, fresh_id=_up_to(found)), now_s)
+
+
+def dealt_with(plan: ScanPlan, scan: Scan, seen: Sequence[Seen], done: int) -> ScanPlan:
+    """The plan after `done` rows of the `seen` ones, in order of id, were marked: all of them move `fresh_id` on."""
+    if scan.lane is Lane.FRESH and seen and done == len(seen):
+        return replace(plan, fresh_id=max(plan.fresh_id, seen[-1].id))
+    return plan
+
+
+def shards_of(seen: Iterable[Seen]) -> list[int]:
+    """The shards with waiting rows, the one that has waited longest first."""
+    return list(dict.fromkeys(row.shard for row in seen))
+
+
+def take(seen: Iterable[Seen], shards: Iterable[int], batch_bytes: int) -> list[int]:
+    """Ids of the rows to publish now: those of our shards, in order, up to `batch_bytes` of payload, but at least one.
+
+    Cut from the end only: within an aggregate, which is within a shard, nothing is left out in between.
+    """
+    ours = frozenset(shards)
+    ids: list[int] = []
+    total_bytes = 0
+    for row in seen:
+        if row.shard not in ours:
+            continue
+        total_bytes += row.payload_bytes
+        if ids and total_bytes > batch_bytes:
+            break
+        ids.append(row.id)
+    return ids
+
+
+def pause_s(empty_polls: int, *, poll_s: float, idle_poll_s: float) -> float:
+    """How long to rest after that many polls in a row found nothing: `poll_s`, growing to `idle_poll_s`."""
+    doublings = min(empty_polls // _PATIENT_POLLS, 32)
+    return min(idle_poll_s, poll_s * 2.0**doublings)
+
+
+def _up_to(found: Found) -> int:
+    return found.top_id if found.first_id is None else found.first_id - 1
+
+
+def _sampled(plan: ScanPlan, now_s: float) -> ScanPlan:
+    if plan.samples:
+        at_s, fresh_id = plan.samples[-1]
+        if fresh_id == plan.fresh_id or now_s < at_s + _SAMPLE_EVERY_S:
+            return plan
+    return replace(plan, samples=(*plan.samples, (now_s, plan.fresh_id)))
+
+
+def _follow(plan: ScanPlan, first_id: int | None, old_s: float) -> ScanPlan:
+    """Move `low_id` to where `fresh_id` was at `old_s`, but not past a row that waits."""
+    old = [fresh_id for at_s, fresh_id in plan.samples if at_s <= old_s]
+    if not old:
+        return plan
+    low_id = old[-1] if first_id is None else min(old[-1], first_id - 1)
+    # The newest of the old samples stays: a row that waits now may be gone before the next one is old.
+    return replace(plan, low_id=max(plan.low_id, low_id), samples=plan.samples[len(old) - 1 :])
