@@ -58,6 +58,7 @@ class AgentHost:
             await runner.consume(self._chunks(stream.noack()))
 
         process.__doc__ = describe
+        process.__qualname__ = name  # what Faust's log lines say
         self.app.agent(channel, name=f"headrace.{name}")(process)
         if table is not None:
             table.on_owned = runner.own

@@ -17,6 +17,7 @@ from agents.effects import Effects
 from agents.latency_alerts import LatencyAlerts
 from agents.latency_messages import messages_of
 from agents.records import letter_of
+from contracts import envelope
 from contracts.errors import OutOfRange
 from contracts.names import Topic
 from contracts.tools import decode_tool_samples
@@ -105,6 +106,7 @@ class ToolCallWork:
         self._messages = messages
         self._metrics = metrics
         self._clock = clock
+        self._mode = settings.contracts.mode
         self._running_interval_s = settings.worker.running_interval_s
         self._skew_ms = int(1000 * settings.worker.future_skew_s)
         self._running_sent_s: dict[tuple[TenantId, str], float] = {}
@@ -117,13 +119,12 @@ class ToolCallWork:
 
     def fold(self, records: Sequence[SourceRecord], now_s: float) -> None:
         """Count each call into its window; what does not decode or is dated too far ahead becomes a dead letter."""
-        samples, bad = decode_tool_samples([record.value or b"" for record in records])
+        samples, indexes, bad = decode_tool_samples([record.value or b"" for record in records], mode=self._mode)
         for index, error in bad:
             self._letters.append(letter_of(records[index], consumer=NAME, error=error))
-        for record, sample in zip(records, samples, strict=True):
-            self._rows.observe_broker(record.timestamp, now_s)
-            if sample is not None:
-                self._fold_one(record, sample, now_s)
+        self._rows.observe_broker(max(record.timestamp for record in records), now_s)
+        for index, sample in zip(indexes, samples, strict=True):
+            self._fold_one(records[index], sample, now_s)
 
     def take(self, now_s: float) -> Effects:
         """Changed rows, then what follows from them."""
@@ -148,13 +149,14 @@ class ToolCallWork:
         self._rows.forget_finished(self._writing)
 
     def _fold_one(self, record: SourceRecord, sample: ToolSample, now_s: float) -> None:
-        key = self._rows.key_of(sample.tenant_id, sample.tool, sample.ts_ms)
+        tenant_id = sample.tenant_id or envelope.from_headers(record.headers).tenant_id
+        key = self._rows.key_of(tenant_id, sample.tool, sample.ts_ms)
         folded = self._rows.fold(
             key,
             sample.ts_ms,
             offset=record.offset,
-            latency_us=round(1000 * sample.latency_ms),
-            error=sample.error,
+            latency_us=sample.latency_us,
+            error=sample.failed,
             now_s=now_s,
         )
         match folded:
@@ -171,7 +173,7 @@ class ToolCallWork:
                 )
             case Folded.FUTURE:
                 limit = f"must not be more than {self._skew_ms} ms ahead of the broker's clock, {record.timestamp}"
-                error = OutOfRange(event="tool_call", field="ts", limit=limit, value=sample.ts_ms)
+                error = OutOfRange(event=sample.event, field="ts", limit=limit, value=sample.ts_ms)
                 self._letters.append(letter_of(record, consumer=NAME, error=error))
 
     def _closed(self, now_s: float, now_ms: int) -> Iterator[Outgoing]:

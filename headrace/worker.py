@@ -19,10 +19,8 @@ from contracts.names import Topic, kafka_topic
 from headrace import guard
 from headrace.worker_app import HeadraceApp, faust_options
 from headrace.worker_web import WorkerWeb
-from runtime import tokens
 from runtime.clock import Clock, SystemClock
 from runtime.health import Health
-from runtime.logs import configure
 from runtime.metrics import Metrics
 from runtime.process import report
 from runtime.settings import Settings, load
@@ -37,10 +35,9 @@ def build(settings: Settings, clock: Clock) -> HeadraceApp:
     """The worker's application, not started.
 
     Raises:
-        SettingsError: the token secret is missing, or another package stands in for one of ours.
+        SettingsError: another package stands in for one of ours.
     """
     guard.own_packages()
-    tokens.secret_of(settings.auth)
     app = HeadraceApp(**faust_options(settings))
     app.settings_in_use = settings
     batches.install(app, settings.kafka, [kafka_topic(settings.prefix, topic) for topic in SOURCES])
@@ -66,10 +63,6 @@ def _connect(app: HeadraceApp, host: AgentHost, health: Health) -> None:
     @app.on_partitions_revoked.connect(weak=False)
     async def revoked(*_args: object, **_kwargs: object) -> None:
         health.set_ready("tables", ok=False, detail="a rebalance is under way")
-
-    @app.on_worker_init.connect(weak=False)
-    def logging(*_args: object, **_kwargs: object) -> None:
-        configure(host.settings.log, process="worker")
 
     @app.on_before_shutdown.connect(weak=False)
     async def closed(*_args: object, **_kwargs: object) -> None:

@@ -15,6 +15,8 @@ import faust
 from faust.app.base import BootStrategy
 
 from contracts.errors import HeadraceError, SettingsError
+from runtime import tokens
+from runtime.logs import configure
 from runtime.process import report
 from streams import topics
 from streams.kafka_log import Cluster, kafka_down
@@ -60,7 +62,10 @@ class HeadraceApp(faust.App):
         Faust turns an exception here into an endless restart, so this ends the process.
         """
         await super().on_first_start()
+        # After Faust's own set-up of logging: one shape for every process. `-l` gives way to log.level.
+        configure(self.settings_in_use.log, process="worker")
         try:
+            tokens.secret_of(self.settings_in_use.auth)
             self._take_data_dir()
             await self._check_topics()
         except HeadraceError as error:

@@ -1,6 +1,6 @@
 """Structured logs: an event name and fields, one JSON object (or one aligned line) each, on standard error.
 
-The only importer of structlog. Log lines of libraries go through the same formatter, so that a log store sees one shape.
+The only importer of structlog. Log lines of libraries go through the same formatter: a log store sees one shape.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def configure(settings: LogSettings, *, process: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(sys.__stderr__)  # Faust puts a logger in the place of sys.stderr
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,

@@ -30,7 +30,8 @@ def run_until_signalled(main: Callable[[asyncio.Event], Awaitable[None]]) -> int
 
 def report(error: HeadraceError) -> int:
     """One clear line on standard error, and the exit status that goes with it."""
-    sys.stderr.write(f"headrace: {error}\n")
+    # The real one: Faust puts a logger in the place of sys.stderr.
+    print(f"headrace: {error}", file=sys.__stderr__, flush=True)
     if isinstance(error, SettingsError):
         return EXIT_SETTINGS
     return EXIT_SERVER_MISSING if isinstance(error, ServerMissing) else 1

@@ -1,7 +1,7 @@
 """Tokens that say which tenant a client is and which channels it may have. The only importer of PyJWT.
 
-HS256 with the algorithm pinned; `iss`, `aud`, `exp` and `sub` are required. Claims `tenant_id` and `channels` (patterns,
-see contracts.names.channel_matches) are ours.
+HS256 with the algorithm pinned; `iss`, `aud`, `exp` and `sub` are required. Claims `tenant_id` and `channels`
+(patterns, see contracts.names.channel_matches) are ours.
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ def secret_of(settings: AuthSettings) -> str:
     """
     secret = settings.secret.get_secret_value()
     if len(secret.encode()) < MIN_SECRET_BYTES:
-        msg = f"auth.secret: needs at least {MIN_SECRET_BYTES} bytes (got {len(secret.encode())}); set HEADRACE_AUTH__SECRET"
-        raise SettingsError(msg)
+        got = len(secret.encode())
+        raise SettingsError(
+            f"auth.secret: needs at least {MIN_SECRET_BYTES} bytes (got {got}); set HEADRACE_AUTH__SECRET"
+        )
     return secret
 
 
