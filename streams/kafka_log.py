@@ -161,7 +161,13 @@ class Cluster:
     async def epoch(self) -> str:
         """Eight hex digits that name this incarnation: others after the embedded broker restarted empty."""
         answer = await self._send(self._client.get_random_node(), MetadataRequest([]))
-        return hashlib.sha256(answer.cluster_id.encode()).hexdigest()[:8]
+        return _epoch_of(answer.cluster_id)
+
+    async def incarnation(self, topic: str) -> tuple[str, int]:
+        """`epoch`, and the number of partitions of one topic (0: it is missing, and is not created)."""
+        request = MetadataRequest([topic], allow_auto_topic_creation=False)
+        answer = await self._send(self._client.get_random_node(), request)
+        return _epoch_of(answer.cluster_id), sum(len(partitions) for *_topic, partitions in answer.topics)
 
     async def topics(self) -> dict[str, int]:
         """Every topic with its number of partitions, fresh from a broker."""
@@ -178,9 +184,7 @@ class Cluster:
         answer = await self._send(self._client.cluster.controller.nodeId, request)
         for name, code, *message in answer.topic_errors:
             if code not in (0, _TOPIC_EXISTS):
-                raise kafka_down(
-                    self._settings, f"creating topic {name}: {message[0] if message else for_code(code)}"
-                )
+                raise kafka_down(self._settings, f"creating topic {name}: {message[0] if message else for_code(code)}")
 
     async def fetch(self, positions: Mapping[Partition, int], *, max_wait_ms: int = 1) -> list[Fetched]:
         """Read on from `positions`: what finished transactions wrote, in offset order.
@@ -274,13 +278,8 @@ class Cluster:
             _CHECK_CRCS,
             _READ_COMMITTED,
         )
-        records = [
-            Record(place.topic, place.number, r.offset, r.timestamp, r.key, r.value, r.headers)
-            for r in parsed
-        ]
-        return Fetched(
-            place, records, parsed.next_fetch_offset, begin, end, stable_end if stable_end >= 0 else end
-        )
+        records = [Record(place.topic, place.number, r.offset, r.timestamp, r.key, r.value, r.headers) for r in parsed]
+        return Fetched(place, records, parsed.next_fetch_offset, begin, end, stable_end if stable_end >= 0 else end)
 
     def _leader(self, place: Partition) -> int:
         leader = self._client.cluster.leader_for_partition(TopicPartition(*place))
@@ -302,6 +301,10 @@ class Cluster:
             return await call
         except (KafkaError, OSError, TimeoutError) as error:
             raise kafka_down(self._settings, error) from error
+
+
+def _epoch_of(cluster_id: str) -> str:
+    return hashlib.sha256(cluster_id.encode()).hexdigest()[:8]
 
 
 def connection(settings: KafkaSettings) -> dict[str, Any]:

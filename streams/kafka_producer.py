@@ -144,9 +144,7 @@ class Producer:
                     return_exceptions=True,
                 )
         except TimeoutError as error:
-            raise kafka_down(
-                self._settings, f"no acknowledgement within {self._settings.send_timeout_s} s"
-            ) from error
+            raise kafka_down(self._settings, f"no acknowledgement within {self._settings.send_timeout_s} s") from error
         positions: dict[int, Position] = {}
         for (place, at), outcome in zip(waiting.items(), outcomes, strict=True):
             if isinstance(outcome, BaseException):
@@ -163,9 +161,7 @@ class Producer:
         batch = self._kafka.create_batch()
         for count, record in enumerate(records):
             if not _append(batch, record.key, record.value, record.timestamp_ms, record.headers):
-                raise BatchTooLarge(
-                    f"{topic}/{partition}: a batch of {BATCH_BYTES} bytes holds only {count} records"
-                )
+                raise BatchTooLarge(f"{topic}/{partition}: a batch of {BATCH_BYTES} bytes holds only {count} records")
         try:
             async with asyncio.timeout(self._settings.send_timeout_s):
                 return await self._deliver(batch, Partition(topic, partition))

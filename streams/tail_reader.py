@@ -11,6 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Self
 
 from contracts.errors import ServerMissing
+from reliability.backoff import full_jitter_s
 from runtime.logs import get_logger
 from streams.kafka_log import Cluster, OffsetGone, Partition, Record
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 
-_BACKOFF_S = (0.05, 1.0)
+_BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.05, 1.0
 # A broker cannot be stopped and started again in less; a longer pause between two requests may hide a
 # restart, because the client connects again without a word.
 _UNWATCHED_S = 0.05
@@ -54,7 +55,7 @@ class TailReader:
         self._tail_count = tail_count
         self._cluster: Cluster | None = None
         self._heard_s = 0.0
-        self._backoff_s = _BACKOFF_S[0]
+        self._failures = 0
         self.positions: dict[Partition, int] = dict(positions or {})
         self.epoch = ""
         self.connected = False
@@ -116,7 +117,7 @@ class TailReader:
             _log.info("following", topics=self._topics, epoch=epoch, partitions=len(self.positions))
         self._cluster, self.epoch, self.connected = cluster, epoch, True
         self._heard_s = self._clock.monotonic_s()
-        self._backoff_s = _BACKOFF_S[0]
+        self._failures = 0
 
     async def _place(self, cluster: Cluster, epoch: str) -> None:
         """Set a position for every partition that exists now."""
@@ -124,17 +125,14 @@ class TailReader:
         places = [Partition(topic, n) for topic in self._topics for n in range(counts.get(topic, 0))]
         if len({place.topic for place in places}) < len(self._topics):
             missing = ", ".join(topic for topic in self._topics if topic not in counts)
-            raise ServerMissing(
-                "Kafka", self._settings.bootstrap, f"topic {missing} is missing", "wait for the mirror"
-            )
+            raise ServerMissing("Kafka", self._settings.bootstrap, f"topic {missing} is missing", "wait for the mirror")
         begins = await cluster.begin_offsets(places)
         if self.epoch and epoch != self.epoch:
             self.positions = begins
             return
         ends = await cluster.true_end_offsets(places)
         self.positions = {
-            place: self.positions.get(place, max(begins[place], ends[place] - self._tail_count))
-            for place in places
+            place: self.positions.get(place, max(begins[place], ends[place] - self._tail_count)) for place in places
         }
 
     async def _rewind(self, place: Partition) -> None:
@@ -150,8 +148,9 @@ class TailReader:
         if self.connected:
             _log.warning("lost the cluster", error=str(error))
         await self._disconnect()
-        await asyncio.sleep(self._clock.uniform(0.5, 1.0) * self._backoff_s)
-        self._backoff_s = min(2 * self._backoff_s, _BACKOFF_S[1])
+        wait_s = full_jitter_s(self._failures, base_s=_BACKOFF_BASE_S, cap_s=_BACKOFF_CAP_S, clock=self._clock)
+        self._failures += 1
+        await asyncio.sleep(wait_s)
 
     async def _disconnect(self) -> None:
         self.connected = False

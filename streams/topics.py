@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from contracts.names import Stream, Topic, kafka_topic
+from contracts.names import Topic, kafka_topic
 from streams.kafka_log import MAX_RECORD_BYTES, Cluster, NewTopic, kafka_down
 
 if TYPE_CHECKING:
@@ -62,11 +62,6 @@ SPECS: dict[Topic, TopicSpec] = {
 }
 
 
-def source_topic(prefix: str, stream: Stream) -> str:
-    """The Kafka topic that a Redis stream is mirrored to: both carry the same word."""
-    return kafka_topic(prefix, Topic(stream.value))
-
-
 def wanted(settings: Settings) -> list[NewTopic]:
     """Every topic of the table with its full name, in the table's order."""
     kafka = settings.kafka
@@ -98,6 +93,4 @@ async def _until_visible(cluster: Cluster, settings: Settings, names: set[str]) 
         if all(seen.get(name, 0) > 0 for name in names):
             return
         await asyncio.sleep(_VISIBLE_POLL_S)
-    raise kafka_down(
-        settings.kafka, f"topics are still not there after their creation: {', '.join(sorted(names))}"
-    )
+    raise kafka_down(settings.kafka, f"topics are still not there after their creation: {', '.join(sorted(names))}")

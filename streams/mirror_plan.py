@@ -1,0 +1,156 @@
+"""What a mirror does next, decided without touching a server: where to start, what to skip, how much to read.
+
+`streams.mirror_session` asks and acts. The rules keep every entry exactly once in Kafka and each partition in
+stream order:
+
+1. Entries are sent in stream order within each partition, acknowledged, and only then the position is stored.
+   So Kafka is never behind the position, and ahead of it by one unfinished batch at most, of which each
+   partition holds a prefix.
+2. A new owner therefore reads the partitions' tails before it sends. An entry whose dedupe id stands there is
+   skipped.
+3. An entry older than everything remembered of its partition is behind that partition's tail, so it was sent
+   too. Not so when Redis went back in time or Kafka is another one: there ids do not tell what was sent.
+4. Nothing else is skipped: when in doubt an entry is sent, so that none is lost.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from streams.kafka_log import Partition, Record
+
+# Records of each partition that a new owner reads. More than one batch, since a batch may go to one
+# partition; and a second's worth, since that is what Redis (appendfsync everysec) may forget and its relay
+# then publishes once more.
+TAIL_COUNT = 4_000
+
+_READ_FIRST = 64
+_READ_BYTES = 4 * 1024 * 1024
+
+
+class StreamId(NamedTuple):
+    """An entry's id in a Redis stream, in the order of the stream."""
+
+    ms: int
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.ms}-{self.sequence}"
+
+    def next(self) -> StreamId:
+        """The lowest id above this one."""
+        return StreamId(self.ms, self.sequence + 1)
+
+
+START = StreamId(0, 0)
+
+
+def parse_id(text: str) -> StreamId:
+    """Read "<ms>-<sequence>". Raises ValueError for anything else."""
+    ms, _, sequence = text.partition("-")
+    return StreamId(int(ms), int(sequence))
+
+
+class Seen(NamedTuple):
+    """What a record says of the entry that it was made from."""
+
+    id: StreamId
+    dedupe_id: bytes
+    epoch: int
+
+
+def seen_in(record: Record) -> Seen | None:
+    """The entry behind a record, None when the record was not sent by a mirror."""
+    headers = dict(record.headers)
+    try:
+        entry_id = parse_id(headers["redis_id"].decode())
+        return Seen(entry_id, headers.get("ce_id", b""), int(headers.get("epoch", b"0")))
+    except (KeyError, ValueError):
+        return None
+
+
+class Memory:
+    """What Kafka holds already, as far as it matters: the tails read at the start, and what was sent since."""
+
+    def __init__(self, tails: Mapping[Partition, Iterable[Record]], *, remember: int = TAIL_COUNT) -> None:
+        self._first: dict[Partition, StreamId] = {}
+        self._dedupe_ids: set[bytes] = set()
+        self._sent: deque[bytes] = deque()
+        self._remember = remember
+        self.last_id = START
+        self.epoch = 0
+        for place, records in tails.items():
+            for seen in filter(None, map(seen_in, records)):
+                self._first[place] = min(seen.id, self._first.get(place, seen.id))
+                self._dedupe_ids.add(seen.dedupe_id)
+                self.last_id = max(self.last_id, seen.id)
+                self.epoch = max(self.epoch, seen.epoch)
+
+    def holds(self, place: Partition, entry_id: StreamId, dedupe_id: bytes, *, ids_tell: bool) -> bool:
+        """Whether Kafka has this entry, which would go to `place` (rules 2 and 3)."""
+        if dedupe_id in self._dedupe_ids:
+            return True
+        first = self._first.get(place)
+        return ids_tell and first is not None and entry_id < first
+
+    @property
+    def count(self) -> int:
+        """How many dedupe ids are remembered."""
+        return len(self._dedupe_ids)
+
+    def reaches(self, entry_id: StreamId) -> bool:
+        """Whether every partition that holds anything is remembered at least back to `entry_id`."""
+        return all(first <= entry_id for first in self._first.values())
+
+    def sent(self, dedupe_id: bytes) -> None:
+        """Remember an entry that is sent now; beyond `remember` of them the oldest is forgotten."""
+        if dedupe_id in self._dedupe_ids:
+            return
+        self._dedupe_ids.add(dedupe_id)
+        self._sent.append(dedupe_id)
+        if len(self._sent) > self._remember:
+            self._dedupe_ids.discard(self._sent.popleft())
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where to read on, and whether entry ids tell what was sent (rule 3)."""
+
+    after: StreamId
+    ids_tell: bool
+    reason: str
+
+
+def start_after(
+    checkpoint: Mapping[str, str], cluster_epoch: str, stream_last_id: StreamId, kafka_last_id: StreamId
+) -> Start:
+    """Where a new owner begins, from the stored position and from what both sides hold now.
+
+    From the very beginning of the stream when there is no position, when Kafka is another one than the
+    position was written for (the embedded broker restarted empty: what Redis still has is sent again), or
+    when Redis lost entries.
+    """
+    stored = checkpoint.get("position", "")
+    position = parse_id(stored) if stored else START
+    if stored and checkpoint.get("cluster_epoch") != cluster_epoch:
+        return Start(START, ids_tell=False, reason="Kafka is another one or was emptied")
+    if stream_last_id < max(position, kafka_last_id):
+        return Start(START, ids_tell=False, reason="Redis went back in time")
+    return Start(position, ids_tell=True, reason="position stored" if stored else "no position stored")
+
+
+def next_read_count(count: int, read: int, read_bytes: int, most: int) -> int:
+    """How many entries to ask for next, in [1, most]: twice as many until a batch holds about 4 MiB.
+
+    Redis bounds an answer by entries only; this keeps a backlog of large payloads from filling the memory.
+    """
+    if read == 0:
+        return min(_READ_FIRST, most)
+    if read_bytes > _READ_BYTES:
+        return max(1, count * _READ_BYTES // (2 * read_bytes))
+    if read == count and 2 * read_bytes <= _READ_BYTES:
+        return min(2 * count, most)
+    return min(count, most)

@@ -1,0 +1,82 @@
+"""From an entry of a Redis stream to the Kafka record that stands for it; pure.
+
+An entry that breaks its contract is sent too, bytes as they are, with a header `invalid` that says why: the mirror
+has no database, so the worker buries it. Only a payload that Kafka would refuse for its length is cut.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+from contracts.codec import tenant_of, traceparent_of
+from contracts.envelope import from_fields, to_headers
+from contracts.errors import ContractError, MissingField
+from contracts.names import LOCAL_LIMITS, Mode
+from contracts.outbox import decode_entry
+from contracts.routing import partition_key
+from streams.kafka_log import Headers, Outgoing
+from streams.mirror_plan import StreamId, parse_id
+
+if TYPE_CHECKING:
+    from streams.redis_log import Entry
+
+INVALID = "invalid"
+
+
+class Mirrored(NamedTuple):
+    """A record to be sent, and what the mirror must remember of its entry."""
+
+    record: Outgoing
+    id: StreamId
+    dedupe_id: bytes
+    invalid: bool
+
+
+def mirrored(entry: Entry, topic: str, *, mode: Mode, epoch: int, now_ms: int) -> Mirrored:
+    """The record for an entry: key by what owns its rows, payload byte for byte, CloudEvents headers.
+
+    Never raises for anything an entry can hold. `epoch` is the lease's, `now_ms` Unix time.
+    """
+    try:
+        envelope = from_fields({name.encode(): value for name, value in entry.fields.items()})
+        if not envelope.event_id and not entry.fields.get("dedupe_id"):
+            # A made-up dedupe id would be the same for all such entries, and all but one would count as repeats.
+            raise MissingField(event="envelope", field="event_id", limit="must not be empty", value="")
+        event = decode_entry(envelope, mode).event
+        envelope = envelope.about(tenant_of(event), traceparent_of(event))
+        headers = to_headers(envelope, entry.id, epoch)
+        record = Outgoing(topic, partition_key(envelope, event), entry.fields["payload"], headers, now_ms)
+        return Mirrored(record, parse_id(entry.id), envelope.dedupe_id.encode(), invalid=False)
+    except ContractError as error:
+        return _invalid(entry, topic, error, epoch, now_ms)
+
+
+def _invalid(entry: Entry, topic: str, error: ContractError, epoch: int, now_ms: int) -> Mirrored:
+    reason = str(error)
+    value = entry.fields.get("payload")
+    if value is None:
+        shown = {name: text.decode("utf-8", "backslashreplace") for name, text in entry.fields.items()}
+        value = json.dumps(shown).encode()
+    if len(value) > LOCAL_LIMITS.payload_bytes:
+        reason = f"{reason}; only the first {LOCAL_LIMITS.payload_bytes} of {len(value)} bytes are kept"
+        value = value[: LOCAL_LIMITS.payload_bytes]
+    headers = [*_headers(entry, topic, epoch), (INVALID, reason.encode("utf-8", "backslashreplace"))]
+    record = Outgoing(topic, entry.fields.get("aggregate_id", b""), value, headers, now_ms)
+    return Mirrored(record, parse_id(entry.id), dict(headers)["ce_id"], invalid=True)
+
+
+def _headers(entry: Entry, topic: str, epoch: int) -> Headers:
+    """As for any record where the fields can be read, else the few that the mirror itself needs."""
+    fields = entry.fields
+    try:
+        if fields.get("event_id") or fields.get("dedupe_id"):
+            return to_headers(from_fields({name.encode(): v for name, v in fields.items()}), entry.id, epoch)
+    except ContractError:
+        pass
+    return [
+        ("ce_id", f"{topic}:{entry.id}".encode()),
+        ("ce_type", fields.get("event_type", b"")[: LOCAL_LIMITS.id_chars]),
+        ("redis_id", entry.id.encode()),
+        ("epoch", str(epoch).encode()),
+    ]

@@ -1,0 +1,271 @@
+"""One owner's work on one stream: learn what Kafka holds, then read, send and store the position, for ever.
+
+Where it stands: entries come from `streams.redis_log`, records go out through `streams.kafka_producer`; what
+to do is decided in `streams.mirror_plan`. `streams.mirror` makes a session under a lease and makes the next
+one when it ends.
+
+For each batch, and the order must not change:
+
+1. The lease is checked. 2. Records are sent, in stream order within each partition. 3. Every one is
+   acknowledged.
+4. The position is stored, which Redis refuses to anyone but the lease's holder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from contracts.names import Stream, kafka_topic, redis_stream, topic_of
+from runtime.lag import StageLag
+from runtime.logs import get_logger
+from streams.kafka_log import Cluster, Partition, partition_for
+from streams.kafka_producer import Producer
+from streams.mirror_plan import START, TAIL_COUNT, Memory, StreamId, next_read_count, parse_id, start_after
+from streams.mirror_record import Mirrored, mirrored
+from streams.stream_readers import readers
+from streams.topics import ensure
+from streams.trim_plan import Kept
+
+if TYPE_CHECKING:
+    from runtime.clock import Clock
+    from runtime.settings import Settings
+    from streams.leases import Lease, Leases
+    from streams.mirror_metrics import MirrorMetrics
+    from streams.redis_log import Entry, RedisLog
+
+_log = get_logger(__name__)
+
+_BLOCK_S = 0.5
+_LOOK_S = 1.0
+_TRIM_S = 5.0
+_PAGE = 1_000
+# After this long without a word with Kafka, a restart of it may have gone unnoticed: clients connect again
+# silently.
+_UNWATCHED_S = 0.05
+# A request that was given up may still lie in a broker's socket: it has landed, or never will, after this.
+_SETTLE_S = 0.5
+_DEEPEST_TAIL = 1_000_000
+
+
+class Ending(StrEnum):
+    """Why a session ended by itself."""
+
+    STOPPED = "asked to stop"
+    LEASE_LOST = "lease lost"
+    EPOCH_USED = "Kafka has seen this epoch"
+    CHANGED = "a server is not the one it was"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the streams of one process have in common."""
+
+    settings: Settings
+    redis: RedisLog
+    leases: Leases
+    clock: Clock
+    metrics: MirrorMetrics
+
+
+class Session:
+    """Mirrors one stream while `holds()`, and says `taken_up()` once it knows where to go on. `run` it once."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        stream: Stream,
+        lease: Lease,
+        *,
+        holds: Callable[[], bool],
+        taken_up: Callable[[], None],
+    ) -> None:
+        settings = shared.settings
+        self._settings = settings
+        self._stream = stream
+        self._key = redis_stream(settings.prefix, stream)
+        self._topic = kafka_topic(settings.prefix, topic_of(stream))
+        self._lease = lease
+        self._holds = holds
+        self._redis = shared.redis
+        self._leases = shared.leases
+        self._clock = shared.clock
+        self._metrics = shared.metrics
+        self._taken_up = taken_up
+        self._cluster = Cluster(settings.kafka)
+        self._producer = Producer(settings.kafka)
+        self._partitions = 0
+        self._cluster_epoch = ""
+        self._run_id = ""
+        self._ids_tell = True
+        self._position = START
+        self._kept = Kept()
+        self._count = next_read_count(0, 0, 0, settings.mirror.batch_entries)
+        self._watched_s = self._looked_s = self._trimmed_s = 0.0
+        self.memory = Memory({})
+
+    async def run(self, stop: asyncio.Event, *, settle: bool) -> Ending:
+        """Mirror until `stop` is set or something else ends it; nothing is in flight when this returns.
+
+        `settle`: an earlier session ended in the middle of a send, so Kafka is given a moment before it is
+        asked. Raises ServerMissing (transient) when Redis or Kafka fails; may be cancelled at any time.
+        """
+        try:
+            await self._cluster.start()
+            await ensure(self._cluster, self._settings)
+            await self._producer.start()
+            if settle:
+                await asyncio.sleep(_SETTLE_S)
+            if not await self._take_up():
+                return Ending.EPOCH_USED
+            self._taken_up()
+            while not stop.is_set():
+                ending = await self._step()
+                if ending is not None:
+                    return ending
+            return Ending.STOPPED
+        finally:
+            await self._producer.abandon()
+            await self._cluster.stop()
+
+    async def _take_up(self) -> bool:
+        """Find out where to go on; False when Kafka holds records of this lease's epoch or a later one."""
+        self._run_id = await self._redis.run_id()
+        self._cluster_epoch = await self._cluster.epoch()
+        self._partitions = await self._producer.partitions(self._topic)
+        info = await self._redis.stream_info(self._key)
+        self.memory = await self._remember(TAIL_COUNT)
+        if self.memory.epoch >= self._lease.epoch:
+            return False
+        checkpoint = await self._leases.read_position(self._key)
+        start = start_after(checkpoint, self._cluster_epoch, parse_id(info.last_id), self.memory.last_id)
+        if not start.ids_tell and info.first_id is not None:
+            await self._remember_back_to(parse_id(info.first_id))
+        self._position, self._ids_tell = start.after, start.ids_tell
+        await self._count_kept()
+        self._watched_s = self._clock.monotonic_s()
+        self._metrics.resumes.labels(self._stream.value, start.reason).inc()
+        _log.info(
+            "mirroring", stream=self._stream.value, after=str(start.after), reason=start.reason, epoch=self._lease.epoch
+        )
+        return True
+
+    async def _remember(self, count: int) -> Memory:
+        count = max(count, 2 * self._settings.mirror.batch_entries)
+        places = [Partition(self._topic, n) for n in range(self._partitions)]
+        return Memory({place: await self._cluster.read_tail(place, count) for place in places})
+
+    async def _remember_back_to(self, first: StreamId) -> None:
+        """Read tails so deep that every entry still in Redis would be found there."""
+        count, known = TAIL_COUNT, -1
+        while not self.memory.reaches(first) and known < self.memory.count and count < _DEEPEST_TAIL:
+            count, known = 8 * count, self.memory.count
+            self.memory = await self._remember(count)
+
+    async def _count_kept(self) -> None:
+        """Learn which entries stand at or below the position; trimming keeps them few."""
+        after = "-"
+        while self._position > START:
+            entries = await self._redis.read_range(self._key, after, str(self._position), _PAGE)
+            if not entries:
+                return
+            self._kept.passed(parse_id(entries[-1].id), len(entries))
+            after = f"({entries[-1].id}"
+
+    async def _step(self) -> Ending | None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._looked_s >= _LOOK_S:
+            self._looked_s = now_s
+            if not (await self._same_servers() and await self._look()):
+                return Ending.CHANGED
+        entries = await self._redis.read_after(self._key, str(self._position), self._count, block_s=_BLOCK_S)
+        read_bytes = sum(len(value) for entry in entries for value in entry.fields.values())
+        self._count = next_read_count(self._count, len(entries), read_bytes, self._settings.mirror.batch_entries)
+        return await self._mirror(entries) if entries else None
+
+    async def _mirror(self, entries: list[Entry]) -> Ending | None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._watched_s > _UNWATCHED_S and await self._cluster.epoch() != self._cluster_epoch:
+            return Ending.CHANGED
+        now_ms = int(1000 * self._clock.wall_s())
+        made = [
+            mirrored(e, self._topic, mode=self._settings.contracts.mode, epoch=self._lease.epoch, now_ms=now_ms)
+            for e in entries
+        ]
+        fresh = self._fresh(made)
+        if not self._holds():
+            return Ending.LEASE_LOST
+        await self._producer.send_all([item.record for item in fresh])
+        self._watched_s = self._clock.monotonic_s()
+        position: dict[str, str | int] = {
+            "position": entries[-1].id,
+            "epoch": self._lease.epoch,
+            "cluster_epoch": self._cluster_epoch,
+        }
+        if not await self._leases.write_position(self._lease, position):
+            return Ending.LEASE_LOST
+        self._position = made[-1].id
+        self._kept.passed(self._position, len(entries))
+        self._count_metrics(made, fresh)
+        return None
+
+    def _fresh(self, made: list[Mirrored]) -> list[Mirrored]:
+        """What Kafka does not hold, remembered at once: if sending fails, this session ends with its memory."""
+        fresh = []
+        for item in made:
+            place = Partition(self._topic, partition_for(item.record.key or b"", self._partitions))
+            if not self.memory.holds(place, item.id, item.dedupe_id, ids_tell=self._ids_tell):
+                self.memory.sent(item.dedupe_id)
+                fresh.append(item)
+        return fresh
+
+    def _count_metrics(self, made: list[Mirrored], fresh: list[Mirrored]) -> None:
+        name = self._stream.value
+        invalid = sum(item.invalid for item in fresh)
+        self._metrics.entries.labels(name, "sent").inc(len(fresh) - invalid)
+        self._metrics.entries.labels(name, "invalid").inc(invalid)
+        self._metrics.entries.labels(name, "skipped").inc(len(made) - len(fresh))
+        stage = self._metrics.stage_seconds.labels("stream_kafka", name)
+        now_ms = 1000 * self._clock.wall_s()
+        for item in fresh:
+            stage.observe(max(0.0, now_ms - item.id.ms) / 1000)
+
+    async def _same_servers(self) -> bool:
+        """Whether Redis and Kafka are still those that `_take_up` saw."""
+        return await self._redis.run_id() == self._run_id and await self._cluster.incarnation(self._topic) == (
+            self._cluster_epoch,
+            self._partitions,
+        )
+
+    async def _look(self) -> bool:
+        """Tell the lag, and trim now and then; False when the stream went back behind the position."""
+        info = await self._redis.stream_info(self._key)
+        last_id = parse_id(info.last_id)
+        if last_id < self._position:
+            return False
+        oldest_s = 0.0
+        wall_s = self._clock.wall_s()
+        if last_id == self._position:
+            self._kept.settle(info.length)
+        else:
+            for entry in await self._redis.read_range(self._key, f"({self._position}", "+", 1):
+                oldest_s = max(0.0, wall_s - parse_id(entry.id).ms / 1000)
+        lag = StageLag(max(0, info.length - self._kept.count), oldest_s, wall_s)
+        self._metrics.lag_entries.labels(self._stream.value).set(lag.count)
+        self._metrics.lag_seconds.labels(self._stream.value).set(lag.oldest_s)
+        await self._redis.write_lag(f"mirror:{self._stream.value}", lag.to_json())
+        if info.length and self._clock.monotonic_s() - self._trimmed_s >= _TRIM_S:
+            self._trimmed_s = self._clock.monotonic_s()
+            await self._trim()
+        return True
+
+    async def _trim(self) -> None:
+        needed = [reader.needs for reader in await readers(self._redis, self._key) if reader.live]
+        min_id = self._kept.min_id(self._settings.mirror.keep_entries, needed)
+        if min_id is not None and self._holds():
+            removed = await self._redis.trim_before(self._key, str(min_id))
+            self._kept.trimmed(removed)
+            self._metrics.trimmed.labels(self._stream.value).inc(removed)
