@@ -42,7 +42,7 @@ class Places:
 
     @property
     def workers(self) -> tuple[str, ...]:
-        """Names of the workers: worker-1, worker-2, …"""
+        """Names of the workers, in order."""
         return tuple(name for name in self.ports if name.startswith("worker"))
 
     def url(self, name: str) -> str:

@@ -24,7 +24,7 @@ def locked(data_dir: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Unlinked while still held: whoever opened the old file meanwhile sees that it is no longer the one at the path.
+        # Unlinked while still held: who opened it meanwhile sees that it is no longer at the path.
         path.unlink(missing_ok=True)
         os.close(descriptor)
 

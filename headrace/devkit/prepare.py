@@ -1,4 +1,4 @@
-"""What has to be there before the processes start: the outbox table, our schema, the sample shop's tables, the topics."""
+"""What has to be there before the processes start: the outbox, our schema, the sample shop's tables, the topics."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Message:
 
 @dataclass
 class SseParser:
-    """Feed it bytes; it keeps what is cut off. `last_id` is what goes into Last-Event-ID; `retry_ms` None until sent."""
+    """Feed it bytes; it keeps what is cut off. `last_id` goes into Last-Event-ID; `retry_ms` is None until sent."""
 
     last_id: str = ""
     retry_ms: int | None = None

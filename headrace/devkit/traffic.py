@@ -34,18 +34,22 @@ SLOW_PERIOD_S = 60.0
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool's share of all calls, and its lognormal latency: median in ms and sigma of the logarithm."""
+    """A tool's share of all calls, and its lognormal latency: median in ms and sigma of the logarithm.
+
+    `error_share` None: the tool reports `tool_call`, which knows no outcome; else `tool_executed`, with so many errors.
+    """
 
     name: str
     share: float
     median_ms: float
     sigma: float
+    error_share: float | None = None
 
 
 TOOLS = (
     Tool(SLOW_TOOL, 0.4, 150.0, 0.4),
     Tool("menu_lookup", 0.3, 25.0, 0.5),
-    Tool("price_quote", 0.2, 90.0, 0.3),
+    Tool("price_quote", 0.2, 90.0, 0.3, error_share=0.05),
     Tool("delivery_eta", 0.1, 220.0, 0.6),
 )
 
@@ -65,13 +69,14 @@ class OrderStep:
 
 @dataclass(frozen=True)
 class ToolStep:
-    """One tool call, due `at_s` seconds after the start; latency in ms with three decimals."""
+    """One tool call, due `at_s` seconds after the start; latency in ms with three decimals, `error` None: not told."""
 
     at_s: float
     number: int
     tenant: Tenant
     tool: str
     latency_ms: float
+    error: bool | None
     rolled_back: bool
 
 
@@ -120,7 +125,8 @@ def _tool_step(at_s: float, number: int, uniform: Uniform) -> ToolStep:
     tool = _weighted(TOOLS, [t.share for t in TOOLS], uniform)
     latency_ms = round(lognormal_ms(tool, uniform) * slow_factor(tool.name, at_s), 3)
     rolled_back = uniform(0.0, 1.0) < ROLLBACK_SHARE
-    return ToolStep(at_s, number, _tenant(uniform), tool.name, latency_ms, rolled_back)
+    error = None if tool.error_share is None else uniform(0.0, 1.0) < tool.error_share
+    return ToolStep(at_s, number, _tenant(uniform), tool.name, latency_ms, error, rolled_back)
 
 
 def _new_order(at_s: float, number: int, run: str, uniform: Uniform) -> OrderStep:

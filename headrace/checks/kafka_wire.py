@@ -1,0 +1,125 @@
+"""Questions to a Kafka broker that the client library does not pass on: what can it do, how is a topic configured.
+
+Requests and replies by hand, oldest version of each, over a connection of their own; see the protocol guide of Apache
+Kafka for the layouts. Plain connections only, like everything else here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Iterable
+
+from contracts.errors import ServerMissing
+
+API_VERSIONS = 18
+INIT_PRODUCER_ID = 22
+DESCRIBE_CONFIGS = 32
+TOPIC_RESOURCE = 2
+CLIENT = b"headrace-doctor"
+ANSWER_S = 5.0
+
+REMEDY = "start it, or set HEADRACE_KAFKA__BOOTSTRAP to one that runs"
+
+
+class _Reader:
+    """Takes Kafka's primitive types off a reply."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._at = 0
+
+    def number(self, code: str) -> int:
+        """A big-endian integer; `code` as in struct."""
+        value = int(struct.unpack_from(f">{code}", self._raw, self._at)[0])
+        self._at += struct.calcsize(f">{code}")
+        return value
+
+    def text(self) -> str | None:
+        """A string of at most 32,767 bytes, or null."""
+        length = self.number("h")
+        if length < 0:
+            return None
+        self._at += length
+        return self._raw[self._at - length : self._at].decode()
+
+
+def _text(value: str) -> bytes:
+    return struct.pack(">h", len(value.encode())) + value.encode()
+
+
+async def api_versions(bootstrap: str) -> dict[int, int]:
+    """The newest version of each request that the broker takes, by API key."""
+    reader = await _ask(bootstrap, API_VERSIONS, b"")
+    error = reader.number("h")
+    if error:
+        raise _missing(bootstrap, f"ApiVersions refused with code {error}")
+    found = {}
+    for _ in range(reader.number("i")):
+        key, _oldest, newest = (reader.number("h") for _ in range(3))
+        found[key] = newest
+    return found
+
+
+async def idempotent_producers(bootstrap: str) -> bool:
+    """Whether the broker really hands out producer ids: the embedded one lists the request and then refuses it."""
+    no_transaction = struct.pack(">hi", -1, 1000)
+    reader = await _ask(bootstrap, INIT_PRODUCER_ID, no_transaction)
+    reader.number("i")
+    return reader.number("h") == 0
+
+
+async def topic_configs(bootstrap: str, topics: Iterable[str], names: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """The named settings of each topic that the broker lets us see; a topic without them is left out."""
+    wanted = struct.pack(">i", len(names)) + b"".join(map(_text, names))
+    resources = [struct.pack(">b", TOPIC_RESOURCE) + _text(topic) + wanted for topic in topics]
+    reader = await _ask(bootstrap, DESCRIBE_CONFIGS, struct.pack(">i", len(resources)) + b"".join(resources))
+    reader.number("i")
+    found: dict[str, dict[str, str]] = {}
+    for _ in range(reader.number("i")):
+        error, _message, _kind, topic = reader.number("h"), reader.text(), reader.number("b"), reader.text()
+        configs = _configs(reader)
+        if not error and configs and topic is not None:
+            found[topic] = configs
+    return found
+
+
+def _configs(reader: _Reader) -> dict[str, str]:
+    configs = {}
+    for _ in range(reader.number("i")):
+        name, value = reader.text(), reader.text()
+        # read only, is default, is sensitive
+        for _flag in range(3):
+            reader.number("b")
+        configs[name or ""] = value or ""
+    return configs
+
+
+async def _ask(bootstrap: str, key: int, body: bytes) -> _Reader:
+    """Send version 0 of a request to the first bootstrap server that answers."""
+    reason = "no address"
+    for address in bootstrap.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await _exchange(host, int(port), key, body)
+        except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, struct.error) as error:
+            reason = str(error) or type(error).__name__
+    raise _missing(bootstrap, reason)
+
+
+async def _exchange(host: str, port: int, key: int, body: bytes) -> _Reader:
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        message = struct.pack(">hhih", key, 0, 1, len(CLIENT)) + CLIENT + body
+        writer.write(struct.pack(">i", len(message)) + message)
+        (length,) = struct.unpack(">i", await reader.readexactly(4))
+        reply = _Reader(await reader.readexactly(length))
+        reply.number("i")
+        return reply
+    finally:
+        writer.close()
+
+
+def _missing(bootstrap: str, reason: str) -> ServerMissing:
+    return ServerMissing("Kafka", bootstrap, reason, REMEDY)
