@@ -101,8 +101,9 @@ class Opener:
         partition = self._feed.partition_of(wanted.tenant)
         ring = self._feed.rings[partition]
         if not last_event_id:
-            cursor = ring.last(wanted.tenant, replay, wanted.wants)
-            self._open(stream, partition, Place(Start(Source.RING, cursor), resumed=False))
+            live = Place(Start(Source.RING, ring.end), resumed=False)
+            recent = [entry.chunk for entry in ring.last(wanted.tenant, replay, wanted.wants)]
+            self._open(stream, partition, live, b"".join(recent), ring.end)
             return
         start = resume.decide(
             last_event_id,

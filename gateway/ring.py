@@ -89,18 +89,20 @@ class Ring:
         line = self._lines.get(tenant)
         return line.read(cursor, upto) if line else iter(())
 
-    def last(self, tenant: str, count: int, wanted: Callable[[str], bool]) -> int:
-        """The cursor from which on there are at most `count` entries of the tenant on channels that are `wanted`."""
-        cursor = self.end
+    def last(self, tenant: str, count: int, wanted: Callable[[str], bool]) -> list[Entry]:
+        """The tenant's newest entries, at most `count` of each family of channels (what is before the first colon).
+
+        By family, so that the alert of a minute ago is not lost behind a hundred orders.
+        """
         line = self._lines.get(tenant)
-        if line is None or count <= 0:
-            return cursor
-        for entry in reversed(line.entries[line.head :]):
-            if wanted(entry.channel):
-                cursor, count = entry.offset, count - 1
-                if count == 0:
-                    break
-        return cursor
+        found: list[Entry] = []
+        taken: dict[str, int] = {}
+        for entry in reversed(line.entries[line.head :] if line and count > 0 else ()):
+            family = entry.channel.partition(":")[0]
+            if taken.get(family, 0) < count and wanted(entry.channel):
+                taken[family] = taken.get(family, 0) + 1
+                found.append(entry)
+        return found[::-1]
 
     def _evict(self) -> None:
         entry = self._all.popleft()
