@@ -19,7 +19,7 @@ check: dev-env ## style, types, layers, dead code, docs in step, lock in step
 	@$(BIN)/python scripts/check.py
 
 test-real: dev-env ## integration, crash and journey tests on Apache Kafka, Debian's Redis and PostgreSQL
-	@$(BIN)/python scripts/real_servers.py $(BIN)/python -m pytest -m "not load" tests/integration tests/crash tests/journey $(ARGS)
+	@$(BIN)/python scripts/real_servers.py $(BIN)/python -m pytest -m "not load" $(wildcard tests/integration tests/crash tests/journey) $(ARGS)
 
 kafka: ## Apache Kafka's jars, through Maven, into .kafka/libs
 	@scripts/get-kafka
@@ -34,7 +34,7 @@ bench: dev-env ## measure and print one table
 	@$(BIN)/python -m bench $(ARGS)
 
 browser: dev-env ## the page in a headless Chromium; fails when there is none
-	@HEADRACE_TEST_BROWSER=required $(BIN)/python -m pytest -m browser tests/browser $(ARGS)
+	@HEADRACE_TEST_BROWSER=required $(BIN)/python -m pytest -m browser $(ARGS)
 
 fmt: dev-env ## format, and repair what ruff can
 	@$(BIN)/ruff check --fix-only --quiet . ; $(BIN)/ruff format .

@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from runtime.settings import Settings
 from tests.support import databases
 from tests.support.aio import run
+from tests.support.browser import launched
 from tests.support.servers import SessionServers, kafka_is_embedded
 
 TEST_SECRET = "only-for-tests-" + "0" * 32
@@ -72,6 +74,16 @@ def database(postgres_url: str, prefix: str) -> Iterator[str]:
     url = run(databases.create(postgres_url, prefix))
     yield url
     run(databases.drop(postgres_url, prefix))
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    """A headless Chromium (Playwright's synchronous API); see tests/support/browser.py for when there is none.
+
+    Name it last: while it is open, Playwright's own loop runs in this thread, and `run` would be refused.
+    """
+    with launched() as running:
+        yield running
 
 
 @pytest.fixture
