@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 MACOS = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", MACOS)
-# Without the background flags it spends its time on connections that are refused; QUIC and GPU are not there to be used.
+# Without the background flags it spends its time on connections that are refused.
 ARGUMENTS = (
     "--disable-gpu",
     "--disable-quic",
