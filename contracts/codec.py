@@ -35,6 +35,8 @@ EVENTS: dict[str, dict[str, type[Event]]] = {
     "alert_resolved": {"1": AlertResolved},
 }
 
+# What RFC 3339 says; msgspec also takes a space for the T and an offset without colon.
+_RFC3339 = re.compile(r"[0-9-]{10}[Tt][0-9:]{8}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})")
 _VERSION = re.compile(r"([0-9]+)\.[0-9]+")
 # What products commit; the rest is derived here.
 _FROM_OUTSIDE = (OrderStatus, ToolCall, ToolExecuted)
@@ -130,7 +132,11 @@ def _typed(document: JsonObject, struct: type[Event], mode: Mode) -> tuple[Event
     if mode == "strict":
         if nulls:
             raise WrongType(event=struct.EVENT, field=nulls[0], limit="must not be null", value=None)
-        return _converted(document, struct), []
+        event = _converted(document, struct)
+        if not _RFC3339.fullmatch(str(document["ts"])):
+            limit = "must be an RFC 3339 time with an offset"
+            raise WrongType(event=struct.EVENT, field="ts", limit=limit, value=document["ts"])
+        return event, []
     names = [f"{field}:null" for field in nulls]
     try:
         return msgspec.convert(document, struct), names
