@@ -45,6 +45,7 @@ def fresh_clone(_totals: dict[str, int]) -> bool:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "PYTHON", "XDG_"))}
     with tempfile.TemporaryDirectory(prefix="headrace-fresh-") as name:
         folder = Path(name)
+        folder.chmod(0o711)  # so that PostgreSQL's account can walk to its data, and nothing lies elsewhere
         (folder / "home").mkdir()
         environment = kept | {"HOME": str(folder / "home")}
         subprocess.run(["git", "clone", "-q", str(ROOT), str(folder / "clone")], check=True)

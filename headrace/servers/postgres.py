@@ -148,11 +148,14 @@ def _reachable(data_dir: Path) -> Path:
     if all(folder.stat().st_mode & OTHERS_ENTER for folder in (data_dir, *data_dir.parents)):
         return data_dir
     place = SHARED_ROOT / f"headrace-{_short_hash(str(data_dir))}"
-    try:
-        place.mkdir()
-    except FileExistsError:
+    note = data_dir / "cluster-is-at"
+    if place.exists():
         _refuse_foreign(place)
+        if not note.exists():
+            shutil.rmtree(place)  # somebody removed the data directory to start over: so does the part of it over there
+    place.mkdir(exist_ok=True)
     place.chmod(0o711)
+    note.write_text(f"{place}\n")
     return place
 
 

@@ -67,6 +67,27 @@ def test_a_second_start_keeps_what_postgresql_was_told_and_reuses_nothing_else(d
     run(both(), timeout_s=60)
 
 
+def test_a_removed_data_directory_takes_its_database_with_it(data_dir: Path):
+    data_dir.chmod(0o700)  # as root, PostgreSQL's data is then elsewhere
+    place = data_dir / "postgres"
+
+    async def table_survives() -> bool:
+        child = await postgres.start_embedded(place, probes.free_port())
+        connection = await asyncpg.connect(child.program.url)
+        survived = await connection.fetchval("SELECT to_regclass('kept') IS NOT NULL")
+        await connection.execute("CREATE TABLE IF NOT EXISTS kept (id int)")
+        await connection.close()
+        await child.stop()
+        return bool(survived)
+
+    assert not run(table_survives(), timeout_s=60)
+    assert run(table_survives(), timeout_s=60)
+    shutil.rmtree(place)
+    assert not run(table_survives(), timeout_s=60)
+    for elsewhere in place.glob("cluster-is-at"):
+        shutil.rmtree(elsewhere.read_text().strip())
+
+
 def test_a_wanted_port_that_is_taken_is_replaced_and_said(data_dir: Path):
     async def start() -> None:
         told: list[embedded.Ready] = []
