@@ -43,7 +43,7 @@ class Effects:
 
 
 class PartitionWork(Protocol):
-    """One agent's state for one partition. Pure: it reads no clock and waits for nothing."""
+    """One agent's state for one partition. It waits for nothing, and reads time only from the clock it was given."""
 
     def fold(self, records: Sequence[SourceRecord], now_s: float) -> None:
         """Take in a chunk of records, in offset order. `now_s` is monotonic."""

@@ -58,12 +58,13 @@ class LatencyAlerts:
         for subject in pending.union(touched):
             state = self._states.get(subject, AlertState())
             _, heard_s = self._newest[subject]
+            silent = now_s - heard_s >= self._silence_s
             after = alert_rules.step(
                 state,
                 self._rule,
-                value_ms=self._reading_ms(subject),
+                value_ms=None if silent else self._reading_ms(subject),
                 at_ms=self._rows.watermark_ms(subject[0], now_s),
-                silent=now_s - heard_s >= self._silence_s,
+                silent=silent,
             )
             if after is not state:
                 self._states[subject] = replace(after, position=self._rows.position)

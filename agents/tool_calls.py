@@ -107,6 +107,7 @@ class ToolCallWork:
         self._metrics = metrics
         self._clock = clock
         self._mode = settings.contracts.mode
+        self._opened_s = clock.monotonic_s()
         self._running_interval_s = settings.worker.running_interval_s
         self._skew_ms = int(1000 * settings.worker.future_skew_s)
         self._running_sent_s: dict[tuple[TenantId, str], float] = {}
@@ -128,12 +129,14 @@ class ToolCallWork:
 
     def take(self, now_s: float) -> Effects:
         """Changed rows, then what follows from them."""
+        now_ms = int(1000 * self._clock.wall_s())
+        if now_s - self._opened_s >= self._rows.rules.idle_s:
+            self._rows.guess_broker(now_ms, now_s)
         dirty = self._rows.take_dirty()
         self._alerts.judge({(key.tenant_id, key.tool) for key in dirty}, now_s)
         changes: list[Change] = [(tl.encode_key(key), tl.encode_row(row)) for key, row in dirty.items()]
         changes += self._alerts.take_changed()
         changes += [(tl.encode_key(key), None) for key in self._rows.take_expired(now_s)]
-        now_ms = int(1000 * self._clock.wall_s())
         push = [*self._closed(now_s, now_ms), *self._alert_messages(now_ms), *self._running(dirty, now_s, now_ms)]
         self._writing = list(dirty)
         effects = Effects(tuple(self._letters), tuple(changes), tuple(push), tuple(self._late))

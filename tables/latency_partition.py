@@ -72,6 +72,10 @@ class LatencyPartition:
             if row.unannounced:
                 self._open[key] = row
 
+    def guess_broker(self, wall_ms: int, now_s: float) -> None:
+        """Close windows by our own clock while no record shows the broker's."""
+        self._marks.guess_broker(wall_ms, now_s)
+
     def observe_broker(self, record_ms: int, now_s: float) -> None:
         """Note the broker's clock, as a record's timestamp shows it."""
         self._marks.observe_broker(record_ms, now_s)

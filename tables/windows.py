@@ -5,7 +5,8 @@ One watermark for each tenant of a partition, so that one tenant's fast clock ma
     the newest event time seen, but never ahead of the broker's clock;
     once the tenant has been silent for `idle_s`: the broker's clock minus `idle_s`, so that its last windows close.
 
-The broker's clock is the newest record timestamp of the partition, moved on by our own monotonic clock in between.
+The broker's clock is the newest record timestamp of the partition, moved on by our own monotonic clock in between. After
+a restart without new records it is unknown; our own wall clock stands in for it until a record comes.
 Times are milliseconds since the Unix epoch.
 """
 
@@ -35,12 +36,17 @@ class Watermarks:
         self._tenants: dict[TenantId, _Tenant] = {}
         self._broker_ms = 0
         self._broker_heard_s = 0.0
+        self._broker_is_guessed = False
+
+    def guess_broker(self, wall_ms: int, now_s: float) -> None:
+        """Take our own wall clock for the broker's, unless that is known."""
+        if self._broker_ms == 0:
+            self._broker_ms, self._broker_heard_s, self._broker_is_guessed = wall_ms, now_s, True
 
     def observe_broker(self, record_ms: int, now_s: float) -> None:
         """Note a record's broker timestamp, at monotonic time `now_s`."""
-        if record_ms > self.broker_ms(now_s):
-            self._broker_ms = record_ms
-            self._broker_heard_s = now_s
+        if self._broker_is_guessed or record_ms > self.broker_ms(now_s):
+            self._broker_ms, self._broker_heard_s, self._broker_is_guessed = record_ms, now_s, False
 
     def observe(self, tenant: TenantId, at_ms: int, now_s: float) -> None:
         """Note an event's time, at monotonic time `now_s`."""

@@ -41,3 +41,15 @@ def test_a_silent_tenants_watermark_moves_on_with_the_brokers_clock():
 
 def test_nothing_known_is_zero():
     assert Watermarks(idle_s=5).of(A, 10) == 0
+
+
+def test_our_own_clock_stands_in_for_the_brokers_until_a_record_comes():
+    marks = Watermarks(idle_s=5)
+    marks.observe(A, T, 0)
+    assert marks.of(A, 60) == T
+    marks.guess_broker(T + 3_600_000, 60)
+    assert marks.of(A, 60) == T + 3_595_000
+    marks.observe_broker(T + 20_000, 61)
+    assert marks.of(A, 61) == T + 15_000
+    marks.guess_broker(T + 3_600_000, 61)
+    assert marks.broker_ms(61) == T + 20_000

@@ -1,0 +1,217 @@
+"""What the tool call agent makes of records: rows, windows, alerts, letters, late events."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from agents.effects import Effects
+from agents.latency_alerts import LatencyAlerts
+from agents.latency_messages import messages_of
+from agents.metrics import AgentMetrics
+from agents.tool_calls import ToolCallWork, alert_rule, window_rules
+from runtime.clock import ManualClock
+from runtime.metrics import Metrics
+from runtime.settings import Settings
+from streams.kafka_log import Outgoing
+from tables.latency_partition import LatencyPartition
+from tables.rows import newest
+from tables.store import MemoryStore
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+TENANT = "11111111-1111-4111-8111-111111111111"
+
+
+@dataclass
+class Rec:
+    value: bytes
+    offset: int
+    timestamp: int
+    topic: str = "headrace.tools"
+    partition: int = 0
+    key: bytes = b"k"
+    headers: tuple[tuple[str, bytes], ...] = field(default=(("tenant", TENANT.encode()),))
+
+
+class Bench:
+    """One partition, its changelog and a clock."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.clock = ManualClock(START)
+        self.changelog: list[tuple[bytes, bytes | None]] = []
+        self.offset = 0
+        self.pushed: list[Outgoing] = []
+        self.restart()
+
+    def restart(self) -> None:
+        store = MemoryStore()
+        for key, value in self.changelog:
+            kept = value if value is None else newest(store.get(0, key), value)
+            store.write(0, [(key, kept)])
+        self.store = store
+        rows = LatencyPartition(0, window_rules(self.settings), store)
+        rows.recover(self.clock.monotonic_s())
+        alerts = LatencyAlerts(rows, alert_rule(self.settings), min_count=5, silence_s=30)
+        alerts.recover(store.items(0), self.clock.monotonic_s())
+        self.work = ToolCallWork(
+            rows, alerts, messages_of(self.settings), AgentMetrics(Metrics()), self.clock, self.settings
+        )
+
+    def call(self, latency_ms: float, *, at: datetime | None = None, tool: str = "search", times: int = 1) -> None:
+        records = []
+        for _ in range(times):
+            ts = (at or self.clock.now()).isoformat()
+            body = {"event": "tool_call", "version": "1.0", "tenant_id": TENANT, "tool": tool, "args": {}, "ts": ts}
+            records.append(self.record(json.dumps(body | {"latency_ms": latency_ms}).encode()))
+        self.work.fold(records, self.clock.monotonic_s())
+
+    def record(self, value: bytes) -> Rec:
+        self.offset += 1
+        return Rec(value, self.offset, int(1000 * self.clock.wall_s()))
+
+    def flush(self, *, push_is_lost: bool = False) -> Effects:
+        effects = self.work.take(self.clock.monotonic_s())
+        self.changelog += effects.rows
+        self.store.write(0, effects.rows)
+        if not push_is_lost:
+            self.pushed += effects.push
+            self.work.settled(effects)
+        return effects
+
+    def log_ids(self) -> list[str]:
+        return [dict(r.headers)["pid"].decode() for r in self.pushed if r.topic == "headrace.push"]
+
+
+def test_a_window_is_pushed_once_when_it_is_over_and_again_for_a_late_event():
+    bench = Bench()
+    bench.call(100, times=3)
+    bench.flush()
+    assert bench.log_ids() == []
+    bench.clock.advance(12.5)
+    bench.call(100)
+    bench.flush()
+    assert bench.log_ids() == [f"tlw:search:{int(START.timestamp() * 1000)}:4"]
+    bench.flush()
+    bench.flush()
+    assert len(bench.log_ids()) == 1
+    bench.call(100, at=START + timedelta(seconds=1))
+    bench.flush()
+    assert bench.log_ids()[1:] == [f"tlw:search:{int(START.timestamp() * 1000)}:6"]
+
+
+def test_a_window_whose_push_was_lost_in_a_crash_is_pushed_after_recovery_with_the_same_bytes():
+    bench = Bench()
+    bench.call(100, times=3)
+    bench.clock.advance(13)
+    bench.call(100)
+    lost = bench.flush(push_is_lost=True)
+    bench.restart()
+    bench.clock.advance(6)
+    bench.call(100)
+    bench.flush()
+    again = [r for r in bench.pushed if r.topic == "headrace.push"]
+    sent = [r for r in lost.push if r.topic == "headrace.push"]
+    assert [(r.key, r.value) for r in sent] == [(r.key, r.value) for r in again][: len(sent)]
+    bench.flush()
+    told = bench.log_ids()
+    bench.restart()
+    bench.flush()
+    assert bench.log_ids() == told
+
+
+def test_a_slow_spell_raises_one_alert_and_clears_it():
+    bench = Bench()
+    for second in range(60):
+        bench.call(5_000 if 10 <= second < 25 else 100, times=2)
+        bench.flush()
+        bench.clock.advance(1)
+    alerts = [i for i in bench.log_ids() if i.startswith("al:")]
+    assert [i.rsplit(":", 1)[1] for i in alerts] == ["raised", "resolved"]
+    assert alerts[0].rsplit(":", 1)[0] == alerts[1].rsplit(":", 1)[0]
+
+
+def test_an_alert_whose_push_was_lost_in_a_crash_is_told_after_recovery():
+    bench = Bench()
+    raised: list[str] = []
+    for second in range(30):
+        bench.call(5_000, times=2)
+        effects = bench.work.take(bench.clock.monotonic_s())
+        bench.changelog += effects.rows
+        bench.store.write(0, effects.rows)
+        raised = [dict(r.headers)["pid"].decode() for r in effects.push if b"al:" in dict(r.headers)["pid"]]
+        if raised:
+            break
+        bench.work.settled(effects)
+        bench.clock.advance(1)
+        assert second < 29, "no alert"
+    bench.restart()
+    bench.flush()
+    assert raised[0] in bench.log_ids()
+
+
+def test_a_firing_alert_of_a_tool_that_nobody_calls_any_more_clears():
+    bench = Bench()
+    for _ in range(10):
+        bench.call(5_000, times=2)
+        bench.flush()
+        bench.clock.advance(1)
+    for _ in range(60):
+        bench.flush()
+        bench.clock.advance(1)
+    assert [i.rsplit(":", 1)[1] for i in bench.log_ids() if i.startswith("al:")] == ["raised", "resolved"]
+
+
+def test_what_does_not_decode_becomes_a_letter_and_its_neighbours_are_counted():
+    bench = Bench()
+    good = b'{"event":"tool_call","version":"1.0","tool":"t","args":{},"latency_ms":1,"ts":"2026-01-01T00:00:00Z"}'
+    bench.work.fold([bench.record(v) for v in (good, b"{broken", good)], 0.0)
+    effects = bench.flush()
+    assert [(letter.offset, letter.error_class) for letter in effects.letters] == [(2, "BadJson")]
+    assert len(effects.rows) == 1
+
+
+def test_an_event_from_the_future_becomes_a_letter_that_names_the_limit():
+    bench = Bench()
+    bench.call(1, at=START + timedelta(seconds=61))
+    effects = bench.flush()
+    assert [letter.error_class for letter in effects.letters] == ["OutOfRange"]
+    assert "60000 ms" in effects.letters[0].error_text
+    assert effects.rows == ()
+
+
+def test_an_event_whose_window_is_no_longer_kept_is_set_aside_whole():
+    bench = Bench()
+    bench.call(1)
+    bench.flush()
+    bench.clock.advance(2 * 3600)
+    bench.call(1)
+    bench.call(7, at=START)
+    effects = bench.flush()
+    assert [record.topic for record in effects.aside] == ["headrace.late"]
+    assert b'"latency_ms": 7' in (effects.aside[0].value or b"")
+
+
+def test_an_expired_window_is_deleted_from_the_changelog():
+    bench = Bench()
+    bench.call(1)
+    bench.flush()
+    first_key = bench.changelog[0][0]
+    bench.clock.advance(3700)
+    bench.call(1)
+    for _ in range(4):
+        bench.flush()
+    assert (first_key, None) in bench.changelog
+    assert bench.store.get(0, first_key) is None
+
+
+def test_running_windows_go_to_latest_at_most_once_a_second():
+    bench = Bench()
+    for _ in range(20):
+        bench.call(10)
+        bench.flush()
+        bench.clock.advance(0.1)
+    running = [r for r in bench.pushed if r.topic == "headrace.push-latest"]
+    assert len(running) == 2
+    assert dict(running[0].headers)["ck"] == b"tools:search:running"

@@ -1,0 +1,96 @@
+"""The seams of Faust that streams.batches leans on, and what it does at them."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections import defaultdict, deque
+from collections.abc import Callable
+from typing import Any
+
+import faust
+import pytest
+from faust.app.base import BootStrategy
+from faust.tables.base import Collection
+from faust.tables.recovery import Recovery
+from faust.transport import consumer
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from streams.batches import BatchConsumer
+
+TP0 = TP("t", 0)
+
+# The source of each function that is overridden or relied on, as it was read when our side was written. When a new
+# Faust changes one: read the change, mend our side, then write the new number here.
+SEAMS: dict[str, tuple[Callable[..., object], str]] = {
+    "Consumer.getmany": (consumer.Consumer.getmany, "4b168d84882a"),
+    "Consumer._new_offset": (consumer.Consumer._new_offset, "1d2c7ea89a7a"),
+    "Consumer._add_gap": (consumer.Consumer._add_gap, "4df2573ded7c"),
+    "Consumer.ack": (consumer.Consumer.ack, "5fcf41cf4515"),
+    "Consumer.perform_seek": (consumer.Consumer.perform_seek, "0e8c130ff4b0"),
+    "Consumer.on_partitions_revoked": (consumer.Consumer.on_partitions_revoked, "d04b7ae72c6f"),
+    "Consumer._wait_next_records": (consumer.Consumer._wait_next_records, "6218e1969a63"),
+    "AIOKafkaConsumerThread._create_worker_consumer": (
+        driver.AIOKafkaConsumerThread._create_worker_consumer,
+        "c2701bfc3e6f",
+    ),
+    "AIOKafkaConsumerThread._highwaters": (driver.AIOKafkaConsumerThread._highwaters, "a7f4f97d9f32"),
+    "Recovery.on_recovery_completed": (Recovery.on_recovery_completed, "6ef567acf072"),
+    "Recovery._build_highwaters": (Recovery._build_highwaters, "91b4cc0d3724"),
+    "Collection.apply_changelog_batch": (Collection.apply_changelog_batch, "b980a78d3ae9"),
+    "BootStrategy.web_server": (BootStrategy.web_server, "3caebb79a3b3"),
+}
+
+
+def fingerprint(function: Callable[..., object]) -> str:
+    return hashlib.sha256(inspect.getsource(inspect.unwrap(function)).encode()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize("name", SEAMS)
+def test_faust_is_at_this_seam_what_our_side_was_written_for(name: str):
+    function, expected = SEAMS[name]
+    assert fingerprint(function) == expected, (
+        f"faust-streaming {faust.__version__} changed {name}: read it, then mend ours"
+    )
+
+
+class Acknowledged:
+    """The parts of a consumer that commit positions come from."""
+
+    def __init__(self) -> None:
+        self.consumer: Any = object.__new__(type("C", (BatchConsumer,), {"batch_topics": frozenset({"t"})}))
+        self.consumer._delivered = defaultdict(deque)
+        self.consumer._acked_index = defaultdict(set)
+        self.consumer._acked = defaultdict(list)
+
+    def deliver(self, *last_offsets: int) -> None:
+        self.consumer._delivered[TP0].extend(last_offsets)
+
+    def acknowledge(self, last_offset: int) -> None:
+        self.consumer._acked_index[TP0].add(last_offset)
+        self.consumer._acked[TP0].append(last_offset)
+
+    def committable(self) -> int | None:
+        offset: int | None = self.consumer._new_offset(TP0)
+        return offset
+
+
+def test_only_the_acknowledged_prefix_of_chunks_is_committed():
+    position = Acknowledged()
+    position.deliver(9, 19, 29)
+    position.acknowledge(19)
+    assert position.committable() is None
+    position.acknowledge(9)
+    assert position.committable() == 20
+    assert position.committable() is None
+    position.acknowledge(29)
+    assert position.committable() == 30
+
+
+def test_gaps_between_chunks_do_not_hold_the_commit_back():
+    position = Acknowledged()
+    position.deliver(100, 5_000)
+    position.acknowledge(100)
+    position.acknowledge(5_000)
+    assert position.committable() == 5_001
