@@ -84,10 +84,11 @@ class Front(asyncio.Protocol):
                 if not self._reader.complete:
                     self._refuse("malformed", Problem(400, "this is not an HTTP/1.1 request"))
                     return
-        if self._reader.complete:
-            self._hand_on()
-        elif len(self._received) > HEAD_BYTES:
+        head_bytes = self._received.find(b"\r\n\r\n") if self._reader.complete else len(self._received)
+        if head_bytes > HEAD_BYTES:
             self._refuse("too_large", Problem(431, f"the request's head is longer than {HEAD_BYTES} bytes"))
+        elif self._reader.complete:
+            self._hand_on()
 
     def _hand_on(self) -> None:
         transport, received = self._transport, bytes(self._received)

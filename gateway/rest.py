@@ -43,8 +43,7 @@ class Rest:
 
     def application(self, health: Health, metrics: Metrics) -> web.Application:
         """The aiohttp application with all routes."""
-        app = web.Application(middlewares=[_problems], client_max_size=BODY_BYTES)
-        app.on_response_prepare.append(_finish)
+        app = web.Application(middlewares=[_finished, _problems], client_max_size=BODY_BYTES)
         add_probes(app, health, metrics)
         add_pages(app)
         app.router.add_get("/v1/session", self.who)
@@ -130,6 +129,9 @@ def _refusal(problem: Problem) -> web.Response:
     return web.Response(status=problem.status, body=problem.body(), headers=headers)
 
 
-async def _finish(_request: web.Request, response: web.StreamResponse) -> None:
+@web.middleware
+async def _finished(request: web.Request, handler: Handler) -> web.StreamResponse:
+    response = await handler(request)
     response.headers.update(SECURITY)
     response.force_close()
+    return response
