@@ -139,7 +139,7 @@ async def append(
         decoded = decode(payload, mode=mode)
     event_type = event_type or decoded.event.EVENT
     for field, text in (("aggregate_type", aggregate_type), ("aggregate_id", aggregate_id), ("event_type", event_type)):
-        problem = _problem_of_column(decoded.event.EVENT, field, text)
+        problem = problem_of_column(decoded.event.EVENT, field, text)
         if problem is not None:
             raise problem
     inserted = await connection.fetchrow(_INSERT, aggregate_id, aggregate_type, event_type, payload)
@@ -160,7 +160,8 @@ def with_traceparent(payload: str, traceparent: str) -> str:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
-def _problem_of_column(event: str, field: str, text: str) -> ContractError | None:
+def problem_of_column(event: str, field: str, text: str) -> ContractError | None:
+    """What keeps a text out of that column of the outbox; None when nothing does."""
     most = _COLUMN_CHARS[field]
     if not 1 <= len(text) <= most:
         return OutOfRange(event=event, field=field, limit=f"must have 1 to {most} characters", value=text)

@@ -23,7 +23,7 @@ FROM (SELECT coalesce(max(id), 0) AS id FROM outbox) AS top
 LEFT JOIN LATERAL (
     SELECT id, (hashtextextended(aggregate_type || E'\\x1f' || aggregate_id, 0) & 63)::integer AS shard,
         octet_length(payload::text) AS payload_bytes
-    FROM outbox WHERE processed IS NOT TRUE AND id > $1 AND id <= $2 ORDER BY id LIMIT $3
+    FROM outbox WHERE processed IS NOT TRUE AND id > $1::bigint AND id <= $2::bigint ORDER BY id LIMIT $3
 ) AS waiting ON true
 ORDER BY waiting.id"""
 # In the order that was asked for, passing over what another relay holds.
@@ -42,7 +42,7 @@ _RAN = "UPDATE headrace.shard SET last_run = clock_timestamp() WHERE shard = ANY
 _KEEP_HINT = "UPDATE headrace.scan_hint SET low_id = $1"
 _WAITING = """
 SELECT count(*) AS rows, coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_s
-FROM (SELECT created_at FROM outbox WHERE processed IS NOT TRUE AND id > $1 ORDER BY id LIMIT $2) AS waiting"""
+FROM (SELECT created_at FROM outbox WHERE processed IS NOT TRUE AND id > $1::bigint ORDER BY id LIMIT $2) AS waiting"""
 
 
 class Waiting(NamedTuple):

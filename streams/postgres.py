@@ -71,6 +71,8 @@ def translated(settings: PostgresSettings) -> Iterator[None]:
     """Turn what asyncpg raises in the body into ServerMissing."""
     try:
         yield
+    except asyncpg.DataError:
+        raise  # a value that its column or parameter cannot take is a mistake of ours: waiting would hide it
     except asyncpg.UndefinedTableError as error:
         raise _missing(settings, error, "`headrace migrate` makes ours; yours is the outbox") from error
     except asyncpg.InsufficientPrivilegeError as error:

@@ -112,22 +112,32 @@ class Relay:
             for task in beside:
                 task.cancel()
 
-    async def step(self) -> int:
-        """Look once, and deal with what is found; how many rows were. Raises ServerMissing."""
+    async def step(self, failures: int = 0) -> int:
+        """Deal with the next batch; how many rows it had, 0 when nothing waits. Raises ServerMissing.
+
+        It is smaller the more `failures` there were in a row.
+        """
+        limit = relay_plan.rows_to_take(self._settings.relay.batch_rows, failures)
         connection = await self._connected()
-        settings = self._settings.relay
         await self._expire()
-        begin_s = self._clock.monotonic_s()
-        scan = relay_plan.next_scan(self._plan, begin_s)
         with postgres.translated(self._settings.postgres):
-            top_id, seen = await outbox_table.peek(connection, scan, settings.batch_rows)
-            now_s = self._clock.monotonic_s()
-            found = Found(top_id, seen[0].id if seen else None, now_s - begin_s)
-            self._plan = relay_plan.observe(self._plan, scan, found, now_s, settings.young_row_s)
-            done = await self._deal_with(connection, scan, seen) if seen else 0
+            while True:
+                scan = relay_plan.next_scan(self._plan, self._clock.monotonic_s())
+                done = await self._look(connection, scan, limit)
+                # A lane that is due now and then has nothing to say about the fresh one.
+                if done or scan.lane is Lane.FRESH:
+                    break
             await self._keep_hint(connection)
         await self._expire()
         return done
+
+    async def _look(self, connection: Connection, scan: Scan, limit: int) -> int:
+        begin_s = self._clock.monotonic_s()
+        top_id, seen = await outbox_table.peek(connection, scan, limit)  # step 1
+        now_s = self._clock.monotonic_s()
+        found = Found(top_id, seen[0].id if seen else None, now_s - begin_s)
+        self._plan = relay_plan.observe(self._plan, scan, found, now_s, self._settings.relay.young_row_s)
+        return await self._deal_with(connection, scan, seen) if seen else 0
 
     async def _deal_with(self, connection: Connection, scan: Scan, seen: list[Seen]) -> int:
         settings = self._settings
@@ -166,7 +176,7 @@ class Relay:
                 if failures:
                     # Claiming rows for a Redis that is down would only hold their locks.
                     await self._redis.ping()
-                done = await self.step()
+                done = await self.step(failures)
             except ServerMissing as error:
                 await self._wait_for_server(error, failures, stop)
                 failures += 1

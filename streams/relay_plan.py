@@ -136,6 +136,14 @@ def take(seen: Iterable[Seen], shards: Iterable[int], batch_bytes: int) -> list[
     return ids
 
 
+def rows_to_take(batch_rows: int, failures: int) -> int:
+    """How many rows to look at after that many failures in a row: half as many each time.
+
+    A batch that is too much for what servers and machine can do within the transaction's timeout gets through in parts.
+    """
+    return max(1, batch_rows >> min(failures, 32))
+
+
 def pause_s(empty_polls: int, *, poll_s: float, idle_poll_s: float) -> float:
     """How long to rest after that many polls in a row found nothing: `poll_s`, growing to `idle_poll_s`."""
     doublings = min(empty_polls // _PATIENT_POLLS, 32)
