@@ -118,9 +118,9 @@ def worker(places: Places, name: str) -> ChildSpec:
     )
 
 
-def shop(places: Places, ledger: Path | None, *, rate_per_s: float, duration_s: float | None) -> ChildSpec:
-    """The sample shop; without a duration it runs until stopped and is restarted when it dies."""
-    arguments = ["headrace.devkit.shop", "--rate", f"{rate_per_s:g}"]
+def shop(places: Places, ledger: Path | None, *, after: Path, rate_per_s: float, duration_s: float | None) -> ChildSpec:
+    """The sample shop, open once `after` is there; without a duration it runs until stopped, again if it dies."""
+    arguments = ["headrace.devkit.shop", "--after", str(after), "--rate", f"{rate_per_s:g}"]
     if ledger is not None:
         arguments += ["--ledger", str(ledger)]
     if duration_s is not None:

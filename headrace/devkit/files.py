@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 SECRET_BYTES = 32
+LOOK_S = 0.02
 
 
 def write_private(path: Path, text: str) -> None:
@@ -20,6 +23,19 @@ def write_private(path: Path, text: str) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+async def appeared(path: Path, stop: asyncio.Event) -> bool:
+    """Wait until a file is there (True) or `stop` is set (False).
+
+    A process that is told so where to begin can load its libraries before everything it needs is up.
+    """
+    while not path.exists():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), LOOK_S)
+        if stop.is_set():
+            return False
+    return True
 
 
 def secret_in(data_dir: Path) -> str:

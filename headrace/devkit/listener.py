@@ -11,13 +11,12 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import aiohttp
 
+from headrace.devkit.files import appeared
 from headrace.devkit.ledger import LedgerWriter
 from headrace.devkit.sse import Message, SseParser
 from headrace.devkit.tenants import CHANNELS
@@ -96,16 +95,16 @@ class Listener:
         self._ledger.write({"kind": kind, "tenant": self._tenant, **fields})
 
 
-async def listen(endpoints: Mapping[str, object], ledger_path: Path, stop: asyncio.Event, clock: Clock) -> None:
-    """Listen for all tenants of an endpoints file until `stop` is set."""
-    tenants = endpoints["tenants"]
-    if not isinstance(tenants, dict):
-        raise TypeError("endpoints.json: tenants is not an object")
+async def listen(endpoints_path: Path, ledger_path: Path, stop: asyncio.Event, clock: Clock) -> None:
+    """Listen for all tenants of an endpoints file, once it is there, until `stop` is set."""
+    if not await appeared(endpoints_path, stop):
+        return
+    endpoints = json.loads(endpoints_path.read_text())
     with LedgerWriter(ledger_path) as ledger:
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(Listener(t["id"], str(endpoints["gateway"]), t["token"], ledger, clock).run())
-                for t in tenants.values()
+                group.create_task(Listener(t["id"], endpoints["gateway"], t["token"], ledger, clock).run())
+                for t in endpoints["tenants"].values()
             ]
             await stop.wait()
             for task in tasks:
@@ -119,10 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--endpoints", type=Path, required=True)
     parser.add_argument("--ledger", type=Path, required=True)
     given = parser.parse_args(arguments)
-    endpoints = json.loads(given.endpoints.read_text())
-    with suppress(asyncio.CancelledError):
-        return run_until_signalled(lambda stop: listen(endpoints, given.ledger, stop, SystemClock()))
-    return 1
+    return run_until_signalled(lambda stop: listen(given.endpoints, given.ledger, stop, SystemClock()))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 `python -m headrace.devkit.shop --rate 20` does what `headrace.devkit.traffic` plans, when it plans it. Several lanes,
 each with its own connection, share the work; all steps of one order go through one lane, so that they commit in order.
-When PostgreSQL goes away, a lane connects again and goes on where it was: a transaction whose outcome is unknown is looked
-up by its outbox row before it is repeated. With `--ledger`, every committed event is written down for the comparison.
+When PostgreSQL goes away, a lane connects again and goes on where it was: a transaction whose outcome is unknown is
+looked up by its outbox row before it is repeated. With `--ledger`, every committed event is written down.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from contracts.orders import OrderStatus
 from contracts.outbox import OutboxRow, dedupe_id
 from contracts.times import epoch_ms
 from contracts.tools import ToolCall, ToolExecuted
+from headrace.devkit.files import appeared
 from headrace.devkit.ledger import Committed, LedgerWriter
 from headrace.devkit.traffic import OrderStep, Step, ToolStep, plan
 from runtime.clock import Clock, SystemClock
@@ -238,14 +239,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, required=True, help="steps a second")
     parser.add_argument("--duration", type=float, default=float("inf"), help="seconds; for ever without it")
     parser.add_argument("--ledger", type=Path, help="where to write down what was committed")
+    parser.add_argument("--after", type=Path, help="begin once this file is there")
     given = parser.parse_args(arguments)
     settings = load()
     configure(settings.log, process="shop")
-    return run_until_signalled(
-        lambda stop: trade(
-            settings, rate_per_s=given.rate, duration_s=given.duration, ledger_path=given.ledger, stop=stop
-        )
-    )
+
+    async def open_shop(stop: asyncio.Event) -> None:
+        if given.after is None or await appeared(given.after, stop):
+            await trade(settings, rate_per_s=given.rate, duration_s=given.duration, ledger_path=given.ledger, stop=stop)
+
+    return run_until_signalled(open_shop)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Starts what a run stands on, in order, and stops it in the reverse one.
 
-    start: servers -> outbox, schema, topics -> relay, mirror, workers, gateway (ready) -> listener -> shop
+    start: servers -> outbox, schema, topics -> workers -> relay, mirror, gateway -> (all ready) listener -> shop
     stop:  shop, listener -> relay, mirror, workers, gateway (each finishes its batch) -> servers
 
 Sources stop first, so that nothing new arrives at a process that is finishing; servers last, so that every process
@@ -10,8 +10,8 @@ can still write down where it is. The grace times below add up to less than the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from contracts.errors import ServerMissing
 from headrace import embedded
@@ -28,6 +28,7 @@ TRAFFIC_GRACE_S = 0.7
 CHILDREN_GRACE_S = 2.3
 SERVERS_GRACE_S = 1.2
 READY_DEADLINE_S = 60.0
+HEAD_START_S = 4.0
 # A child that died this often before it was ever ready will not become ready by itself.
 STARTS_UNTIL_HOPELESS = 4
 
@@ -70,26 +71,27 @@ def _told(ready: Ready, console: Console) -> None:
     console.say(f"     {ready.server}: {ready.url}{taken}, {ready.took_s:.1f} s")
 
 
-def places(options: DevOptions, running: Servers, console: Console) -> Places:
-    """Where everything of this run is; says so for each port that is not the usual one."""
+@contextmanager
+def placed(options: DevOptions, running: Servers, console: Console) -> Iterator[Places]:
+    """Where everything of this run is, with its ports reserved; says so for each port that is not the usual one."""
     names = children.worker_names(options.workers)
     preferred = dict(children.PREFERRED_PORTS)
     if options.port is not None:
         preferred["gateway"] = options.port
     preferred |= {name: children.FIRST_WORKER_PORT + index for index, name in enumerate(names)}
-    chosen = ports.pick_all(preferred)
-    for name, port in chosen.items():
-        if port.taken is not None:
-            console.warn(f"port {port.taken} is taken: {name} uses {port.number}")
-    return Places(
-        data_dir=options.data_dir,
-        postgres_url=options.postgres_url or running.url("postgres"),
-        redis_url=options.redis_url or running.url("redis"),
-        kafka=running.url("kafka") if options.kafka in (EMBEDDED, APACHE) else options.kafka,
-        kafka_idempotent=options.kafka != EMBEDDED,
-        ports={name: port.number for name, port in chosen.items()},
-        secret=secret_in(options.data_dir),
-    )
+    with ports.reserved(preferred) as chosen:
+        for name, port in chosen.items():
+            if port.taken is not None:
+                console.warn(f"port {port.taken} is taken: {name} uses {port.number}")
+        yield Places(
+            data_dir=options.data_dir,
+            postgres_url=options.postgres_url or running.url("postgres"),
+            redis_url=options.redis_url or running.url("redis"),
+            kafka=running.url("kafka") if options.kafka in (EMBEDDED, APACHE) else options.kafka,
+            kafka_idempotent=options.kafka != EMBEDDED,
+            ports={name: port.number for name, port in chosen.items()},
+            secret=secret_in(options.data_dir),
+        )
 
 
 @asynccontextmanager
@@ -107,29 +109,46 @@ async def _stop_in_order(supervisor: Supervisor) -> None:
     await supervisor.stop(supervisor.running, CHILDREN_GRACE_S)
 
 
-async def start_children(supervisor: Supervisor, where: Places, console: Console) -> None:
-    """Start relay, mirror, workers and gateway at once and wait until all are ready.
+async def start_children(
+    supervisor: Supervisor, where: Places, console: Console, then: Callable[[Supervisor], None]
+) -> None:
+    """Start workers, then relay, mirror and gateway, then what `then` starts, and wait until the first four are ready.
+
+    Workers go first and alone: they take longest, some 3 s of it waiting for their consumer group, and the others
+    load their libraries meanwhile.
 
     Raises:
         ServerMissing: one did not become ready; the message has its last words and the name of its log.
     """
-    specs = [children.process(where, name) for name in ("relay", "mirror", "gateway")]
-    specs += [children.worker(where, name) for name in where.workers]
+    workers = [children.worker(where, name) for name in where.workers]
+    others = [children.process(where, name) for name in ("relay", "mirror", "gateway")]
     where.logs.mkdir(parents=True, exist_ok=True)
-    for spec in specs:
-        spec.log.unlink(missing_ok=True)
-    with console.step("processes: " + ", ".join(spec.name for spec in specs)) as step:
+    for left in where.logs.glob("*.log"):
+        left.unlink()
+    with console.step("processes: " + ", ".join(spec.name for spec in [*others, *workers])) as step:
         async with http.session() as client:
-            started = [supervisor.start(spec) for spec in specs]
-            await asyncio.gather(*(_ready(child, client) for child in started))
+            started = [supervisor.start(spec) for spec in workers]
+            await _head_start(client, [where.url(spec.name) for spec in workers])
+            started += [supervisor.start(spec) for spec in others]
+            then(supervisor)
+            await asyncio.gather(*(_ready(child, where.ports[child.spec.name], client) for child in started))
         step.detail = "ready"
 
 
-async def _ready(child: Child, client: http.Client) -> None:
+async def _head_start(client: http.Client, urls: list[str]) -> None:
+    """Until the workers' web servers answer at all, or the head start is over."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(HEAD_START_S):
+            for url in urls:
+                while not await http.is_ready(client, f"{url}/healthz"):  # noqa: ASYNC110  # another process
+                    await asyncio.sleep(http.READY_POLL_S)
+
+
+async def _ready(child: Child, port: int, client: http.Client) -> None:
     url = child.spec.ready_url or ""
     try:
         async with asyncio.timeout(READY_DEADLINE_S):
-            while not await http.is_ready(client, url):
+            while not (child.pid and ports.listens(child.pid, port) and await http.is_ready(client, url)):
                 if child.starts >= STARTS_UNTIL_HOPELESS and child.pid is None:
                     raise _not_ready(child, f"ended {child.starts} times, last with status {child.returncode}")
                 await asyncio.sleep(http.READY_POLL_S)

@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+import os
 import socket
+import tempfile
+from pathlib import Path
 
-from headrace.devkit.ports import LOOPBACK, pick, pick_all
+from headrace.devkit.ports import LOOPBACK, listens, reserved
+
+
+def any_free() -> int:
+    with reserved({"a": 0}) as chosen:
+        return chosen["a"].number
 
 
 def test_a_free_port_is_taken_as_wanted():
-    free = pick(0).number
-    assert pick(free).number == free
-    assert pick(free).taken is None
+    free = any_free()
+    with reserved({"a": free}) as chosen:
+        assert chosen["a"].number == free
+        assert chosen["a"].taken is None
 
 
 def test_a_taken_port_is_replaced_by_a_free_one_and_named():
@@ -16,13 +25,22 @@ def test_a_taken_port_is_replaced_by_a_free_one_and_named():
         busy.bind((LOOPBACK, 0))
         busy.listen()
         taken = busy.getsockname()[1]
-        port = pick(taken)
-    assert port.number != taken
-    assert port.taken == taken
+        assert listens(os.getpid(), taken)
+        with reserved({"a": taken}) as chosen:
+            assert chosen["a"].number != taken
+            assert chosen["a"].taken == taken
+    assert not listens(os.getpid(), taken)
 
 
-def test_no_port_is_handed_out_twice():
-    free = pick(0).number
-    chosen = pick_all({"a": free, "b": free, "c": free})
-    assert len({port.number for port in chosen.values()}) == 3
-    assert chosen["a"].number == free
+def test_no_port_is_handed_out_twice_even_before_anybody_listens_on_it():
+    free = any_free()
+    with reserved({"a": free, "b": free}) as first, reserved({"c": free}) as second:
+        numbers = [port.number for port in (*first.values(), *second.values())]
+    assert len(set(numbers)) == 3
+    assert numbers[0] == free
+
+
+def test_reservations_leave_nothing_behind():
+    with reserved({"a": any_free()}) as chosen:
+        name = str(chosen["a"].number)
+    assert not (Path(tempfile.gettempdir()) / f"headrace-ports-{os.getuid()}" / name).exists()
