@@ -1,9 +1,9 @@
 """Who is asking: a bearer token, or the page's cookie that holds one.
 
-EventSource sends no Authorization header, so the page trades its token for an HttpOnly cookie. A cookie is sent by the
-browser whoever made the request; therefore it is SameSite=Strict, and a request that changes something with it must come
-from an allowed origin. Cookies know no port: over plain HTTP the name carries it, so that two gateways on one machine do
-not sign each other's users out.
+EventSource sends no Authorization header, so the page trades its token for an HttpOnly cookie. A cookie is sent by
+the browser whoever made the request; therefore it is SameSite=Strict, and a request that changes something with it
+must come from an allowed origin. Cookies know no port: over plain HTTP the name carries it, so that two gateways on
+one machine do not sign each other's users out.
 """
 
 from __future__ import annotations

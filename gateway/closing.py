@@ -1,7 +1,8 @@
 """Sending clients away: what they are told, and spread over time so that they do not all come back at once.
 
-Codes 4000-4499 ask the client to come back (4001 would, but its token has expired: it must sign in first), 4500 and above
-not to. EventSource obeys `retry:` only while the response was 200, so even an overloaded gateway answers 200 and says bye.
+Codes 4000-4499 ask the client to come back (4001 would, but its token has expired: it must sign in first), 4500 and
+above not to. EventSource obeys `retry:` only while the response was 200, so even an overloaded gateway answers 200
+and says bye.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def farewell(code: Code, delay_ms: int) -> bytes:
 
 
 async def drain(clients: Iterable[Closable], code: Code, spread_s: float, clock: Clock) -> None:
-    """Say bye to all clients, evenly over `spread_s` seconds (0: at once). Takes no longer than that plus the writes."""
+    """Say bye to all clients, evenly over `spread_s` seconds (0: at once); takes no longer than that."""
     waiting = list(clients)
     began_s = clock.monotonic_s()
     for number, client in enumerate(waiting):

@@ -1,9 +1,10 @@
 """The gateway's ear: follows the push topics and puts every message, once, where clients get it.
 
-Stands between the worker's agents (which write `push` and `push-latest`) and `gateway.hub`. It reads all partitions with
-no consumer group: each gateway has everything. At start it reads the tail of the topic again, which fills the rings (so a
-client resumes across a restart of the gateway) and the memory of seen ids (so a repeat written after the restart is still
-known as one). When the cluster comes back as another one, everything is forgotten and all clients start over.
+Stands between the worker's agents (which write `push` and `push-latest`) and `gateway.hub`. It reads all partitions
+with no consumer group: each gateway has everything. At start it reads the tail of the topic again, which fills the
+rings (so a client resumes across a restart of the gateway) and the memory of seen ids (so a repeat written after the
+restart is still known as one). When the cluster comes back as another one, everything is forgotten and all clients
+start over.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ class Feed:
         await drain(self._hub.clients, Code.NEW_LOG, 0.0, self._clock)
 
     async def _until_caught_up(self, reader: TailReader, ends: dict[Partition, int]) -> None:
-        # The reader moves on without a batch, too (transaction markers), so its positions are looked at, not its batches.
+        # The reader moves on without a batch, too (transaction markers): its positions count, not its batches.
         while any(reader.positions.get(place, 0) < end for place, end in ends.items()):  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)
         self.caught_up.set()

@@ -1,8 +1,9 @@
 """How a message looks on the wire: Server-Sent Events inside HTTP/1.1 chunks. Pure.
 
-A record is encoded once, by `gateway.feed`, and the same bytes go to every client. Chunk and event are one unit: joining
-frames gives a valid body, so that a tick is one write. Names and ids are refused when they carry a line break or NUL
-(a field injected by an event's author would be read as ours); JSON text cannot carry them outside of white space.
+A record is encoded once, by `gateway.feed`, and the same bytes go to every client. Chunk and event are one unit:
+joining frames gives a valid body, so that a tick is one write. Names and ids are refused when they carry a line break
+or NUL (a field injected by an event's author would be read as ours); JSON text cannot carry them outside of white
+space.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The one port: reads a request's head, then hands the connection to whoever serves it.
 
-`GET /v1/stream` becomes a stream (`gateway.opening`); everything else goes to aiohttp, with the bytes read so far. aiohttp
-then owns the connection for good, so its responses close it (`gateway.rest`): a stream asked for on a kept-alive connection
-would reach aiohttp, which spends ten times the memory on it. A head that is too long, too slow or not HTTP ends here.
-The only importer of httptools.
+`GET /v1/stream` becomes a stream (`gateway.opening`); everything else goes to aiohttp, with the bytes read so far.
+aiohttp then owns the connection for good, so its responses close it (`gateway.rest`): a stream asked for on a
+kept-alive connection would reach aiohttp, which spends ten times the memory on it. A head that is too long, too slow
+or not HTTP ends here. The only importer of httptools.
 """
 
 from __future__ import annotations

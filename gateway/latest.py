@@ -1,7 +1,7 @@
 """Current values: messages of which only the newest counts (a running window, the lag), by tenant and key. Pure.
 
-They carry no SSE id, so they neither move a client's place in the log nor push log entries out of the ring. A new client
-gets the current values at once; a client that was too slow for some gets the newest when it can take it.
+They carry no SSE id, so they neither move a client's place in the log nor push log entries out of the ring. A new
+client gets the current values at once; a client that was too slow for some gets the newest when it can take it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """From a request's head to an open stream: who asks, for which channels, from which place on.
 
-Steps: 1. token and channels, refused before the stream begins; 2. room, else the client is sent away politely; 3. the place
-to start at: the live end, a replay from the ring, or after a Last-Event-ID (`gateway.resume`); 4. the `ready` event says
-what became of it. Its SSE id is the place itself, so that a client which connects, hears nothing and loses its connection
-resumes from there.
+Steps: 1. token and channels, refused before the stream begins; 2. room, else the client is sent away politely; 3. the
+place to start at: the live end, a replay from the ring, or after a Last-Event-ID (`gateway.resume`); 4. the `ready`
+event says what became of it. Its SSE id is the place itself, so that a client which connects, hears nothing and loses
+its connection resumes from there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One timer for all streams: heartbeats in turn, slow clients cut off, expired tokens sent away, old messages dropped.
 
-Every second one slice of the streams is due for its heartbeat, so that 10,000 streams are never written to at once, and no
-stream has a timer of its own.
+Every second one slice of the streams is due for its heartbeat, so that 10,000 streams are never written to at once,
+and no stream has a timer of its own.
 """
 
 from __future__ import annotations

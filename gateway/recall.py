@@ -42,7 +42,7 @@ class Recall:
         self._turns = asyncio.Semaphore(READS_AT_A_TIME)
 
     async def read(self, partition: int, wanted: Subscription, cursor: int) -> Recalled | None:
-        """Everything that `wanted` names from `cursor` to what the ring holds; None when that is not to be had whole."""
+        """Everything that `wanted` names from `cursor` to what the ring holds; None when not to be had whole."""
         try:
             async with asyncio.timeout(self._deadline_s), self._turns:
                 return await self._read(partition, wanted, cursor)

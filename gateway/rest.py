@@ -1,8 +1,8 @@
 """Everything but streams, on aiohttp: the session, tables, probes, the page.
 
-Every response closes its connection. `gateway.front` reads only the first request of a connection; were it kept alive, a
-browser would send its next request, the stream, down the same one. What that costs (a connection per request, five for
-the page) is small beside a page that stays open for hours.
+Every response closes its connection. `gateway.front` reads only the first request of a connection; were it kept
+alive, a browser would send its next request, the stream, down the same one. What that costs (a connection per
+request, five for the page) is small beside a page that stays open for hours.
 """
 
 from __future__ import annotations

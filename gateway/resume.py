@@ -1,8 +1,8 @@
 """Where a stream starts, from the Last-Event-ID that a client brings. Pure.
 
-An id is `<epoch>.<partition>-<offset>`. All of a tenant's messages are in one partition, so one id resumes all channels of
-a stream. The epoch names the cluster's incarnation: an id of a log that is gone must not be read as a place in this one.
-The answer is whole or it is `LOST`; never a part that looks like the whole.
+An id is `<epoch>.<partition>-<offset>`. All of a tenant's messages are in one partition, so one id resumes all
+channels of a stream. The epoch names the cluster's incarnation: an id of a log that is gone must not be read as a
+place in this one. The answer is whole or it is `LOST`; never a part that looks like the whole.
 """
 
 from __future__ import annotations
@@ -62,15 +62,14 @@ def decide(text: str, *, epoch: str, partition: int, tenant: str, ring: Ring, lo
     place = parse(text)
     if place is None:
         return Start(Source.LOST, ring.end, "malformed_id")
-    if place.epoch != epoch:
-        return Start(Source.LOST, ring.end, "other_epoch")
-    if place.partition != partition:
-        return Start(Source.LOST, ring.end, "other_partition")
     cursor = place.offset + 1
-    if cursor > ring.end + AHEAD_RECORDS:
-        return Start(Source.LOST, ring.end, "beyond_the_log")
-    if ring.covers(tenant, cursor):
-        return Start(Source.RING, cursor)
-    if ring.floor(tenant) - cursor > log_records:
-        return Start(Source.LOST, ring.end, "too_old")
-    return Start(Source.LOG, cursor)
+    wrong = {
+        "other_epoch": place.epoch != epoch,
+        "other_partition": place.partition != partition,
+        "beyond_the_log": cursor > ring.end + AHEAD_RECORDS,
+        "too_old": ring.floor(tenant) - cursor > log_records,
+    }
+    for reason, applies in wrong.items():
+        if applies:
+            return Start(Source.LOST, ring.end, reason)
+    return Start(Source.RING if ring.covers(tenant, cursor) else Source.LOG, cursor)

@@ -1,8 +1,8 @@
 """The recent messages of one push partition, in memory, shared by all clients. Pure.
 
 A client is a cursor into the ring, never a queue of its own, so memory is bounded by `Limits` whatever clients do.
-The ring knows what it does *not* hold: `covers` says whether a tenant's messages are here without a hole, and it says so
-per tenant, because a quiet tenant loses nothing when a busy one pushes old entries out.
+The ring knows what it does *not* hold: `covers` says whether a tenant's messages are here without a hole, and it says
+so per tenant, because a quiet tenant loses nothing when a busy one pushes old entries out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _COMPACT_AT = 64
 
 
 class Entry(NamedTuple):
-    """One message, encoded. `at_s` is its record's wall time in seconds; the push id is not kept here (`gateway.seen`)."""
+    """One message, encoded. `at_s` is its record's wall time in seconds; its push id is in `gateway.seen`."""
 
     offset: int
     tenant: str

@@ -1,8 +1,8 @@
 """The gateway process: what it is made of, and in which order it starts and stops.
 
-Start: 1. the topics are there; 2. the feed reads the tail; 3. the port opens once it has caught up, so that a client that
-resumes is never told "lost" by a gateway that just has not read yet. Stop: 1. not ready; 2. the port closes; 3. streams are
-sent away, spread over gateway.drain_s; 4. the rest ends.
+Start: 1. the topics are there; 2. the feed reads the tail; 3. the port opens once it has caught up, so that a client
+that resumes is never told "lost" by a gateway that just has not read yet. Stop: 1. not ready; 2. the port closes; 3.
+streams are sent away, spread over gateway.drain_s; 4. the rest ends.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Which messages a partition has carried already, so that a repeat in the topic never reaches a client. Pure.
 
-A worker that restarts sends some derived messages again, with the same id. The memory keeps the *first* offset of each id:
-a reader of history (`gateway.recall`) can then tell the original from its repeat, which a set of ids could not.
+A worker that restarts sends some derived messages again, with the same id. The memory keeps the *first* offset of
+each id: a reader of history (`gateway.recall`) can then tell the original from its repeat, which a set of ids could
+not.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """One client's open stream: an asyncio protocol that writes and forgets. No task, no queue, no buffer of its own.
 
-When the transport's buffer is full the hub is told, which remembers the client's place; when there is room again the hub
-goes on from there. What the client sends after its request is not read as anything, and much of it ends the stream.
+When the transport's buffer is full the hub is told, which remembers the client's place; when there is room again the
+hub goes on from there. What the client sends after its request is not read as anything, and much of it ends the
+stream.
 """
 
 from __future__ import annotations

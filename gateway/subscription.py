@@ -1,7 +1,7 @@
 """Which channels a client asked for, and what of a token's grant covers them. Pure.
 
-The tenant comes from the token, never from a channel's text. Channels `system:…` belong to the platform's own tenant and
-are had only by a token that names them. A pattern that ends in `:*` stands for every channel with that beginning.
+The tenant comes from the token, never from a channel's text. Channels `system:…` belong to the platform's own tenant
+and are had only by a token that names them. A pattern that ends in `:*` stands for every channel with that beginning.
 """
 
 from __future__ import annotations

@@ -60,7 +60,9 @@ def test_a_channel_that_the_token_does_not_cover_is_named(at: Settings):
     run(scenario())
 
 
-@pytest.mark.parametrize("query", ["", "?channels=", "?channels=a%0Ab", "?channels=a*b", "?channels=orders:*&replay=-1"])
+@pytest.mark.parametrize(
+    "query", ["", "?channels=", "?channels=a%0Ab", "?channels=a*b", "?channels=orders:*&replay=-1"]
+)
 def test_a_request_without_sense_is_a_400(at: Settings, query: str):
     async def scenario() -> None:
         async with gateway(at):

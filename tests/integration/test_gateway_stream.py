@@ -173,9 +173,7 @@ def test_current_values_come_at_once_and_carry_no_id(at: Settings):
     run(scenario())
 
 
-def test_a_client_that_reads_nothing_is_cut_off_and_stops_nobody(
-    kafka_url: str, prefix: str, clean_environment: None
-):
+def test_a_client_that_reads_nothing_is_cut_off_and_stops_nobody(kafka_url: str, prefix: str, clean_environment: None):
     del clean_environment
     at = settings_at(kafka_url, prefix, slow_client_s=1)
 
@@ -190,7 +188,7 @@ def test_a_client_that_reads_nothing_is_cut_off_and_stops_nobody(
                 await sender.send_all([record(prefix, message) for message in batch])
                 assert await healthy.orders(20) == list(range(start, start + 20))
             async with asyncio.timeout(10):
-                while b'result="slow_closed",transport="sse"} 1.0' not in await metrics.render():
+                while b'result="slow_closed",transport="sse"} 1.0' not in await metrics.render():  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
             await stalled.close()
             await healthy.close()

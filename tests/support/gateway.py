@@ -126,7 +126,7 @@ class Client:
         self.status = int(lines[0].split()[1])
         self.headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines[1:] if line)}
 
-    async def body(self) -> Any:
+    async def body(self) -> Any:  # noqa: ANN401 - any JSON
         """The JSON of an answer that is not a stream."""
         return json.loads(await self._reader.readexactly(int(self.headers["content-length"])))
 
