@@ -13,8 +13,8 @@ import msgspec
 
 from contracts.alerts import AlertRaised, AlertResolved
 from contracts.derived import ToolLatencyWindow
-from contracts.document import WHOLE, read
-from contracts.errors import BadText, MissingField, OutOfRange, UnknownEvent, UnknownVersion, WrongType
+from contracts.document import read
+from contracts.errors import WHOLE, BadText, MissingField, OutOfRange, UnknownEvent, UnknownVersion, WrongType
 from contracts.explain import explained
 from contracts.json_types import JsonObject
 from contracts.modes import Around, completed, departures, repaired
@@ -37,6 +37,7 @@ EVENTS: dict[str, dict[str, type[Event]]] = {
 
 # What RFC 3339 says; msgspec also takes a space for the T and an offset without colon.
 _RFC3339 = re.compile(r"[0-9-]{10}[Tt][0-9:]{8}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})")
+_MOMENTS = ("ts", "window_start", "window_end", "started_at", "resolved_at")
 _VERSION = re.compile(r"([0-9]+)\.[0-9]+")
 # What products commit; the rest is derived here.
 _FROM_OUTSIDE = (OrderStatus, ToolCall, ToolExecuted)
@@ -62,11 +63,12 @@ def decode(payload: bytes | str, *, mode: Mode, around: Around | None = None) ->
     Raises:
         ContractError: the leaf says what is wrong, its fields say where.
     """
-    document = read(payload, around.event_type if around else "?")
+    presumed = around.event_type if around and around.event_type else "?"
+    document = read(payload, presumed)
     names: list[str] = []
     if mode == "compat" and around is not None:
         document, names = completed(document, around)
-    struct = _struct_of(document)
+    struct = _struct_of(document, presumed)
     event, forgiven = _typed(document, struct, mode)
     names += forgiven
     for departure in departures(event):
@@ -90,7 +92,9 @@ def encode(event: Event) -> bytes:
         raise BadText(event=event.EVENT, field=WHOLE, limit="must hold no lone surrogate", value=value) from None
     except OverflowError:
         raise OutOfRange(event=event.EVENT, field=WHOLE, limit="must hold 64-bit integers", value=event) from None
-    decode(raw, mode="compat")
+    if decode(raw, mode="compat").event != event:
+        limit = "must decode to itself (a time without offset does not)"
+        raise WrongType(event=event.EVENT, field=WHOLE, limit=limit, value=event)
     return raw
 
 
@@ -106,12 +110,12 @@ def traceparent_of(event: Event) -> str | None:
     return None
 
 
-def _struct_of(document: JsonObject) -> type[Event]:
+def _struct_of(document: JsonObject, presumed: str) -> type[Event]:
     name = document.get("event")
     if name is None:
-        raise MissingField(event="?", field="event", limit="is required", value="nothing")
+        raise MissingField(event=presumed, field="event", limit="is required", value="nothing")
     if not isinstance(name, str):
-        raise WrongType(event="?", field="event", limit="must be a text", value=name)
+        raise WrongType(event=presumed, field="event", limit="must be a text", value=name)
     majors = EVENTS.get(name)
     if majors is None:
         raise UnknownEvent(event=name, field="event", limit=f"must be one of {', '.join(EVENTS)}", value=name)
@@ -133,9 +137,10 @@ def _typed(document: JsonObject, struct: type[Event], mode: Mode) -> tuple[Event
         if nulls:
             raise WrongType(event=struct.EVENT, field=nulls[0], limit="must not be null", value=None)
         event = _converted(document, struct)
-        if not _RFC3339.fullmatch(str(document["ts"])):
-            limit = "must be an RFC 3339 time with an offset"
-            raise WrongType(event=struct.EVENT, field="ts", limit=limit, value=document["ts"])
+        for field in _MOMENTS:
+            if field in document and not _RFC3339.fullmatch(str(document[field])):
+                limit = "must be an RFC 3339 time with an offset"
+                raise WrongType(event=struct.EVENT, field=field, limit=limit, value=document[field])
         return event, []
     names = [f"{field}:null" for field in nulls]
     try:

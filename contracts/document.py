@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from contracts.errors import BadJson, BadText, ContractError, OutOfRange, TooLarge
+from contracts.errors import WHOLE, BadJson, BadText, ContractError, OutOfRange, TooLarge
 from contracts.json_types import JsonObject
 from contracts.names import LOCAL_LIMITS
 
@@ -23,8 +23,6 @@ _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 _LONG_NUMBER = b"0" * 19
 _INT_CHARS = 20
 
-# What an error calls the field when it is about the payload as a whole.
-WHOLE = "payload"
 _EVENT_NAME = re.compile(r'"event"\s*:\s*"(\w{1,64})"')
 _PEEK = 4096
 

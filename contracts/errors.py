@@ -25,6 +25,8 @@ from enum import StrEnum
 from typing import ClassVar
 
 SHOWN_CHARS = 80
+# What an error calls the field when it is about the payload as a whole.
+WHOLE = "payload"
 
 _CREDENTIALS = re.compile(r"//[^@/\s]*@")
 
@@ -84,8 +86,8 @@ class ContractError(HeadraceError):
     """
 
     def __init__(self, *, event: str, field: str, limit: str, value: object) -> None:
-        self.event = shown(event)
-        self.field = shown(field)
+        self.event = shown(event) or "?"
+        self.field = shown(field) or WHOLE
         self.limit = limit
         self.value = shown(value)
         super().__init__(

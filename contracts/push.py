@@ -16,9 +16,8 @@ import msgspec
 
 from contracts.alerts import AlertRaised, AlertResolved
 from contracts.derived import ToolLatencyWindow
-from contracts.document import WHOLE
 from contracts.envelope import trace_id_of
-from contracts.errors import BadJson, BadText, TooLarge
+from contracts.errors import WHOLE, BadJson, BadText, TooLarge
 from contracts.fields import Moment, Tenant
 from contracts.lag import Lag
 from contracts.names import (
