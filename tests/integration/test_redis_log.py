@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from runtime.settings import Settings
+from streams.leases import Leases
+from streams.redis_log import START, NewEntry, RedisLog, StreamInfo
+from tests.support.aio import run
+
+
+def on_redis(settings: Settings, body: Callable[[RedisLog, str], Awaitable[None]]) -> None:
+    async def main() -> None:
+        log = RedisLog(settings.redis, settings.prefix, client_name="test")
+        try:
+            await body(log, f"{settings.prefix}:stream:orders")
+        finally:
+            await log.close()
+
+    run(main())
+
+
+def new(stream: str, count: int, begin: int = 0) -> list[NewEntry]:
+    return [NewEntry(stream, f"ob-{n}-1", {"n": str(n), "payload": b"\xff\x00{}"}) for n in range(begin, begin + count)]
+
+
+def test_a_repeat_is_a_no_op_that_answers_the_first_ids(settings: Settings):
+    async def body(log: RedisLog, stream: str) -> None:
+        first = await log.publish(new(stream, 250))
+        again = await log.publish(new(stream, 260))
+        assert [entry.id for entry in again[:250]] == [entry.id for entry in first]
+        assert [entry.repeat for entry in again] == [True] * 250 + [False] * 10
+        assert [entry.fields["n"] for entry in await log.read_range(stream, "-", "+", 1000)] == [
+            str(n).encode() for n in range(260)
+        ]
+
+    on_redis(settings, body)
+
+
+def test_entries_are_read_by_explicit_id_byte_for_byte(settings: Settings):
+    async def body(log: RedisLog, stream: str) -> None:
+        published = await log.publish(new(stream, 5))
+        entries = await log.read_after(stream, published[1].id, 2)
+        assert [entry.id for entry in entries] == [published[2].id, published[3].id]
+        assert entries[0].fields["payload"] == b"\xff\x00{}"
+        assert await log.read_range(stream, f"({published[3].id}", "+", 9) == await log.read_after(
+            stream, published[3].id, 9
+        )
+
+    on_redis(settings, body)
+
+
+def test_a_blocking_read_ends_with_the_first_entry_or_empty_handed(settings: Settings):
+    async def body(log: RedisLog, stream: str) -> None:
+        # Longer than the socket's timeout on purpose: it is cut to fit.
+        assert await log.read_after(stream, START, 10, block_s=60.0) == []
+        reading = asyncio.create_task(log.read_after(stream, START, 10, block_s=1.0))
+        await asyncio.sleep(0.05)
+        await log.publish(new(stream, 1))
+        assert len(await reading) == 1
+
+    on_redis(settings, body)
+
+
+def test_a_stream_tells_its_extent_and_trimming_leaves_its_last_id(settings: Settings):
+    async def body(log: RedisLog, stream: str) -> None:
+        assert await log.stream_info(stream) == StreamInfo(0, None, START)
+        published = await log.publish(new(stream, 400))
+        assert await log.stream_info(stream) == StreamInfo(400, published[0].id, published[-1].id)
+        trimmed = await log.trim_before(stream, published[300].id)
+        info = await log.stream_info(stream)
+        assert 0 < trimmed <= 300
+        assert (info.length, info.last_id) == (400 - trimmed, published[-1].id)
+
+    on_redis(settings, body)
+
+
+def test_a_script_that_redis_forgot_is_sent_again(settings: Settings):
+    async def body(log: RedisLog, stream: str) -> None:
+        await log.publish(new(stream, 1))
+        await log.call("SCRIPT", "FLUSH")
+        assert [entry.repeat for entry in await log.publish(new(stream, 2))] == [True, False]
+
+    on_redis(settings, body)
+
+
+def test_one_owner_a_stream_and_each_new_one_has_a_higher_epoch(settings: Settings):
+    async def body(log: RedisLog, stream: str) -> None:
+        leases = Leases(log, settings.prefix)
+        first = await leases.acquire(stream, "a", 0.2)
+        assert first is not None
+        assert await leases.acquire(stream, "b", 5.0) is None
+        assert await leases.renew(first, 0.2)
+        await asyncio.sleep(0.3)
+        second = await leases.acquire(stream, "b", 5.0)
+        assert second is not None
+        assert second.epoch > first.epoch
+        assert not await leases.renew(first, 5.0)
+        assert not await leases.release(first)
+        assert await leases.release(second)
+        third = await leases.acquire(stream, "c", 5.0, above_epoch=70)
+        assert third is not None
+        assert third.epoch == 71
+
+    on_redis(settings, body)
+
+
+def test_only_the_owner_writes_the_position(settings: Settings):
+    async def body(log: RedisLog, stream: str) -> None:
+        leases = Leases(log, settings.prefix)
+        assert await leases.read_position(stream) == {}
+        lease = await leases.acquire(stream, "a", 5.0)
+        assert lease is not None
+        assert await leases.write_position(lease, {"position": "5-0", "epoch": lease.epoch})
+        await leases.release(lease)
+        assert not await leases.write_position(lease, {"position": "9-0"})
+        assert await leases.read_position(stream) == {"position": "5-0", "epoch": str(lease.epoch)}
+
+    on_redis(settings, body)
+
+
+def test_a_bell_is_heard_by_who_listens(settings: Settings):
+    async def body(log: RedisLog, stream: str) -> None:
+        await log.ring(stream)
+        async with log.doorbell() as bell:
+            assert not await bell.wait(0.1)
+            await log.ring("orders")
+            assert await bell.wait(1.0)
+            assert not await bell.wait(0.05)
+
+    on_redis(settings, body)
+
+
+def test_each_process_lag_is_kept_under_its_name(settings: Settings):
+    async def body(log: RedisLog, _stream: str) -> None:
+        await log.write_lag("relay", '{"count": 1}')
+        await log.write_lag("mirror:orders", '{"count": 2}')
+        assert await log.read_lag() == {"relay": '{"count": 1}', "mirror:orders": '{"count": 2}'}
+
+    on_redis(settings, body)
