@@ -9,6 +9,7 @@ The environment wins over the file, the file over the defaults.
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings.exceptions import SettingsError as SourceError
 
 from contracts.errors import SettingsError
 
@@ -408,6 +410,10 @@ def load() -> Settings:
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']} (got {_shown(e)})" for e in error.errors()]
         raise SettingsError("; ".join(lines)) from None
+    except SourceError as error:
+        raise SettingsError(f"{error} (lists are written as JSON in the environment); {error.__cause__}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{config_file()}: {error}") from None
 
 
 def _shown(error: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -34,6 +35,8 @@ def _variables(prefix: str, group: BaseModel) -> Iterator[tuple[str, str]]:
             yield from _variables(f"{prefix}{name.upper()}__", value)
         elif isinstance(value, SecretStr):
             yield f"{prefix}{name.upper()}", value.get_secret_value()
+        elif isinstance(value, tuple):
+            yield f"{prefix}{name.upper()}", json.dumps(value)
         else:
             yield f"{prefix}{name.upper()}", str(value)
 
