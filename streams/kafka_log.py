@@ -18,9 +18,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
@@ -35,11 +35,30 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 
 from contracts.errors import ServerMissing
+from streams.records import Fetched, Headers, Outgoing, Partition, Position, Record
 
 if TYPE_CHECKING:
     from runtime.settings import KafkaSettings
 
-Headers = Sequence[tuple[str, bytes]]
+# The values are offered here as well: who talks to Kafka needs one import.
+__all__ = [
+    "MAX_RECORD_BYTES",
+    "Cluster",
+    "Fetched",
+    "Headers",
+    "NewTopic",
+    "OffsetGone",
+    "Outgoing",
+    "Partition",
+    "Position",
+    "Record",
+    "connection",
+    "kafka_down",
+    "partition_for",
+    "to_the_end",
+]
+
+Result = TypeVar("Result")
 
 # A record may carry a payload of 1 MiB plus its headers; topics are created with the same limit.
 MAX_RECORD_BYTES = 2 * 1024 * 1024
@@ -49,58 +68,7 @@ _EARLIEST, _LATEST = -2, -1
 _READ_COMMITTED = 1
 _CHECK_CRCS = True
 _TOPIC_EXISTS = 36
-
-
-class Partition(NamedTuple):
-    """One partition of one topic."""
-
-    topic: str
-    number: int
-
-
-class Position(NamedTuple):
-    """Where a record stands."""
-
-    topic: str
-    partition: int
-    offset: int
-
-
-class Outgoing(NamedTuple):
-    """A record to be sent. `partition` None: chosen from the key as every Kafka client does."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    timestamp_ms: int
-    partition: int | None = None
-
-
-class Record(NamedTuple):
-    """A record as it stands in the log."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-
-
-class Fetched(NamedTuple):
-    """One partition's answer: records, where to read on, and where the log began and ended at that moment.
-
-    `end` counts all records, `stable_end` those of finished transactions: only these are read.
-    """
-
-    partition: Partition
-    records: list[Record]
-    next_offset: int
-    begin: int
-    end: int
-    stable_end: int
+_PATIENCE_S = 3.0
 
 
 class NewTopic(NamedTuple):
@@ -144,14 +112,18 @@ class Cluster:
     async def start(self) -> None:
         """Connect. Raises ServerMissing when no bootstrap server answers."""
         self._client = AIOKafkaClient(**connection(self._settings))
-        await self._guard(self._client.bootstrap())
-        await self.refresh()
+        try:
+            await to_the_end(self._guard(self._client.bootstrap()))
+            await self.refresh()
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """Close all connections; may be called twice."""
         if self._client is not None:
             client, self._client = self._client, None
-            await client.close()
+            await to_the_end(client.close())
 
     async def refresh(self) -> None:
         """Learn topics and leaders anew (after a broker restart or a topic's creation)."""
@@ -194,7 +166,7 @@ class Cluster:
         """
         asked: dict[int, dict[str, list[tuple[int, int, int]]]] = defaultdict(lambda: defaultdict(list))
         for place, offset in positions.items():
-            asked[self._leader(place)][place.topic].append((place.number, offset, _FETCH_BYTES))
+            asked[await self._leader(place)][place.topic].append((place.number, offset, _FETCH_BYTES))
         answers = await asyncio.gather(
             *(
                 self._send(
@@ -252,7 +224,7 @@ class Cluster:
     async def _list_offsets(self, places: Iterable[Partition], at: int) -> dict[Partition, int]:
         asked: dict[int, dict[str, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
         for place in places:
-            asked[self._leader(place)][place.topic].append((place.number, at))
+            asked[await self._leader(place)][place.topic].append((place.number, at))
         found: dict[Partition, int] = {}
         for node, by_topic in asked.items():
             answer = await self._send(node, OffsetRequest(-1, 0, list(by_topic.items())))
@@ -281,12 +253,13 @@ class Cluster:
         records = [Record(place.topic, place.number, r.offset, r.timestamp, r.key, r.value, r.headers) for r in parsed]
         return Fetched(place, records, parsed.next_fetch_offset, begin, end, stable_end if stable_end >= 0 else end)
 
-    def _leader(self, place: Partition) -> int:
-        leader = self._client.cluster.leader_for_partition(TopicPartition(*place))
-        if leader is None or leader == -1:
-            self._client.force_metadata_update()
-            raise kafka_down(self._settings, f"{place.topic}/{place.number} has no leader or does not exist")
-        return int(leader)
+    async def _leader(self, place: Partition) -> int:
+        for _attempt in range(2):
+            leader = self._client.cluster.leader_for_partition(TopicPartition(*place))
+            if leader is not None and leader != -1:
+                return int(leader)
+            await self.refresh()
+        raise kafka_down(self._settings, f"{place.topic}/{place.number} has no leader or does not exist")
 
     def _check(self, code: int, place: Partition) -> None:
         if code != 0:
@@ -301,6 +274,20 @@ class Cluster:
             return await call
         except (KafkaError, OSError, TimeoutError) as error:
             raise kafka_down(self._settings, error) from error
+
+
+async def to_the_end(call: Coroutine[Any, Any, Result]) -> Result:
+    """What `call` returns. A cancellation waits a little for its end: aiokafka leaves sockets open when interrupted."""
+    task = asyncio.ensure_future(call)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=_PATIENCE_S)
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()
+        raise
 
 
 def _epoch_of(cluster_id: str) -> str:

@@ -30,6 +30,7 @@ from streams.kafka_log import (
     connection,
     kafka_down,
     partition_for,
+    to_the_end,
 )
 
 if TYPE_CHECKING:
@@ -81,12 +82,15 @@ class Producer:
             self._kafka._message_accumulator._batch_ttl = 0  # noqa: SLF001 - there is no switch
         try:
             async with asyncio.timeout(self._settings.send_timeout_s):
-                await self._kafka.start()
+                await to_the_end(self._kafka.start())
                 # For all topics: a request that names a missing topic would create it on the embedded broker.
                 await self._kafka.client.force_metadata_update()
         except (KafkaError, OSError, TimeoutError) as error:
             await self.abandon()
             raise kafka_down(self._settings, error) from error
+        except asyncio.CancelledError:
+            await self.abandon()
+            raise
 
     async def stop(self) -> None:
         """Close after what is in flight was answered; what takes longer than send_timeout_s is abandoned."""
@@ -104,6 +108,9 @@ class Producer:
         if self._kafka is None:
             return
         kafka, self._kafka = self._kafka, None
+        await to_the_end(self._abandon(kafka))
+
+    async def _abandon(self, kafka: Any) -> None:  # noqa: ANN401 - aiokafka has no types
         # 1. The sender first: it is what sends batches again. 2. Sockets, so that its open requests end.
         # 3. Only then the waiting batches, since an open request would put a failed one back.
         sender = kafka._sender.sender_task  # noqa: SLF001 - stop() alone waits for a broker that is away

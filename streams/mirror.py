@@ -39,6 +39,9 @@ _log = get_logger(__name__)
 
 # How often a stream that somebody else owns is asked for; a part of the time to take over.
 _ASK_S = 0.5
+# When asked to stop: longest wait for the batch in flight. Kafka stands still then; the next owner finds out
+# what arrived.
+_STOP_S = 3.0
 _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.2, 5.0
 # Whoever owns this stream also tells the lag, so that it is told once.
 _TELLER = Stream.ORDERS
@@ -125,14 +128,17 @@ class StreamMirror:
         self._owned(owns=True)
         work = asyncio.create_task(self._work(lease, keeper, stop))
         keep = asyncio.create_task(keeper.keep())
+        asked = asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait({work, keep}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            keep.cancel()
-            if not work.done():
+            await asyncio.wait({work, keep, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set():
+                await asyncio.wait({work, keep}, timeout=_STOP_S, return_when=asyncio.FIRST_COMPLETED)
+            elif not work.done():
                 _log.warning("lease lost", stream=self.stream.value, epoch=lease.epoch)
-                work.cancel()
-            await asyncio.wait({work, keep})
+        finally:
+            for task in (work, keep, asked):
+                task.cancel()
+            await asyncio.wait({work, keep, asked})
             self._owned(owns=False)
         if not work.cancelled() and work.result():
             with suppress(ServerMissing):
@@ -141,8 +147,8 @@ class StreamMirror:
     async def _work(self, lease: Lease, keeper: LeaseKeeper, stop: asyncio.Event) -> bool:
         """One session after the other under the same lease, until it is lost or cannot be used.
 
-        Returns whether the stream may be handed on at once: not after a send whose fate is unknown, whose bytes the
-        broker may still be reading. The lease then runs out by itself.
+        Returns whether the stream may be handed on at once: not after a send whose fate is unknown, whose
+        bytes the broker may still be reading. The lease then runs out by itself.
         """
         failures = 0
         while not stop.is_set() and keeper.holds():

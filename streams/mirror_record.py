@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from contracts.codec import tenant_of, traceparent_of
 from contracts.envelope import from_fields, to_headers
-from contracts.errors import ContractError, MissingField
+from contracts.errors import ContractError, MissingField, TooLarge
 from contracts.names import LOCAL_LIMITS, Mode
 from contracts.outbox import decode_entry
 from contracts.routing import partition_key
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from streams.redis_log import Entry
 
 INVALID = "invalid"
+
+# Payload, key and headers together must stay below the largest record that our topics take.
+_HEADERS_BYTES = 65_536
 
 
 class Mirrored(NamedTuple):
@@ -46,6 +49,8 @@ def mirrored(entry: Entry, topic: str, *, mode: Mode, epoch: int, now_ms: int) -
         event = decode_entry(envelope, mode).event
         envelope = envelope.about(tenant_of(event), traceparent_of(event))
         headers = to_headers(envelope, entry.id, epoch)
+        if _size_bytes(headers) > _HEADERS_BYTES:
+            raise TooLarge(event="envelope", field="", limit=f"must have at most {_HEADERS_BYTES} bytes", value="more")
         record = Outgoing(topic, partition_key(envelope, event), entry.fields["payload"], headers, now_ms)
         return Mirrored(record, parse_id(entry.id), envelope.dedupe_id.encode(), invalid=False)
     except ContractError as error:
@@ -62,7 +67,8 @@ def _invalid(entry: Entry, topic: str, error: ContractError, epoch: int, now_ms:
         reason = f"{reason}; only the first {LOCAL_LIMITS.payload_bytes} of {len(value)} bytes are kept"
         value = value[: LOCAL_LIMITS.payload_bytes]
     headers = [*_headers(entry, topic, epoch), (INVALID, reason.encode("utf-8", "backslashreplace"))]
-    record = Outgoing(topic, entry.fields.get("aggregate_id", b""), value, headers, now_ms)
+    key = entry.fields.get("aggregate_id", b"")[: LOCAL_LIMITS.id_chars]
+    record = Outgoing(topic, key, value, headers, now_ms)
     return Mirrored(record, parse_id(entry.id), dict(headers)["ce_id"], invalid=True)
 
 
@@ -71,7 +77,9 @@ def _headers(entry: Entry, topic: str, epoch: int) -> Headers:
     fields = entry.fields
     try:
         if fields.get("event_id") or fields.get("dedupe_id"):
-            return to_headers(from_fields({name.encode(): v for name, v in fields.items()}), entry.id, epoch)
+            headers = to_headers(from_fields({name.encode(): v for name, v in fields.items()}), entry.id, epoch)
+            if _size_bytes(headers) <= _HEADERS_BYTES:
+                return headers
     except ContractError:
         pass
     return [
@@ -80,3 +88,7 @@ def _headers(entry: Entry, topic: str, epoch: int) -> Headers:
         ("redis_id", entry.id.encode()),
         ("epoch", str(epoch).encode()),
     ]
+
+
+def _size_bytes(headers: Headers) -> int:
+    return sum(len(name) + len(value) for name, value in headers)

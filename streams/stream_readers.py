@@ -37,7 +37,11 @@ async def readers(log: RedisLog, stream: str) -> list[Reader]:
         group = _named(row)
         name = group["name"].decode()
         pending = await log.call("XPENDING", stream, name)
-        needs = parse_id(pending[1].decode()) if pending[0] else parse_id(group["last-delivered-id"].decode()).next()
+        needs = (
+            parse_id(pending["min"].decode())
+            if pending["pending"]
+            else parse_id(group["last-delivered-id"].decode()).next()
+        )
         consumers = [_named(consumer) for consumer in await log.call("XINFO", "CONSUMERS", stream, name)]
         idle_s = min((int(consumer["idle"]) / 1000 for consumer in consumers), default=DEAD_S)
         found.append(Reader(name, needs, idle_s))

@@ -1,0 +1,102 @@
+"""A mirror process is killed again and again while entries flow: each stands in Kafka once, in order per key."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.support.aio import run
+from tests.support.checkout import ROOT
+from tests.support.mirroring import CLEAN, Bench, bench, entries, recount, settings_for
+from tests.support.servers import kafka_is_embedded
+
+ENTRIES = 12_000
+KILLS = 12
+SEED = 20260101
+
+
+@asynccontextmanager
+async def process(at: Bench) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A real mirror process; killed when the body ends, if it still runs."""
+    settings = at.settings
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")},
+        "HEADRACE_PREFIX": settings.prefix,
+        "HEADRACE_REDIS__URL": settings.redis.url,
+        "HEADRACE_KAFKA__BOOTSTRAP": settings.kafka.bootstrap,
+        "HEADRACE_KAFKA__IDEMPOTENCE": str(settings.kafka.idempotence).lower(),
+        "HEADRACE_MIRROR__LEASE_S": str(settings.mirror.lease_s),
+        "HEADRACE_MIRROR__BATCH_ENTRIES": str(settings.mirror.batch_entries),
+        "HEADRACE_MIRROR__PORT": "0",
+        "HEADRACE_LOG__LEVEL": "warning",
+    }
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "headrace", "mirror", cwd=ROOT, env=environment, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.wait()
+
+
+async def _flow(at: Bench) -> None:
+    for chunk in entries(at.settings.prefix, range(ENTRIES)):
+        await at.redis.publish(chunk)
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("mirrors", [1, 2])
+def test_killing_the_mirror_at_any_moment_loses_and_doubles_nothing(
+    prefix: str, redis_url: str, kafka_url: str, mirrors: int
+):
+    async def killed_again_and_again(at: Bench, chance: random.Random) -> None:
+        for _ in range(KILLS // mirrors):
+            async with process(at) as child:
+                # A start takes about a second, a lease of the one before another one: the kill falls anywhere after.
+                await asyncio.sleep(chance.uniform(0.8, 2.6))
+                child.send_signal(signal.SIGKILL)
+
+    async def scenario() -> None:
+        settings = settings_for(prefix, redis_url, kafka_url, embedded=kafka_is_embedded(), batch_entries=200)
+        chance = random.Random(SEED)
+        async with bench(settings) as at:
+            flow = asyncio.create_task(_flow(at))
+            await asyncio.gather(*(killed_again_and_again(at, chance) for _ in range(mirrors)))
+            await flow
+            async with process(at):
+                await at.until(ENTRIES, timeout_s=60)
+                await asyncio.sleep(1.0)
+                assert recount(await at.records(), range(ENTRIES)) == CLEAN
+
+    run(scenario(), timeout_s=170)
+
+
+@pytest.mark.timeout(120)
+def test_a_mirror_that_was_frozen_past_its_lease_doubles_nothing(prefix: str, redis_url: str, kafka_url: str):
+    async def scenario() -> None:
+        settings = settings_for(prefix, redis_url, kafka_url, embedded=kafka_is_embedded(), batch_entries=200)
+        async with bench(settings) as at, process(at) as one:
+            flow = asyncio.create_task(_flow(at))
+            await at.until(500)
+            async with process(at):
+                for _ in range(4):
+                    one.send_signal(signal.SIGSTOP)
+                    await asyncio.sleep(1.8)
+                    one.send_signal(signal.SIGCONT)
+                    await asyncio.sleep(0.7)
+                await flow
+                await at.until(ENTRIES, timeout_s=60)
+                await asyncio.sleep(1.0)
+                assert recount(await at.records(), range(ENTRIES)) == CLEAN
+
+    run(scenario(), timeout_s=110)

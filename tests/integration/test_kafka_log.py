@@ -1,0 +1,199 @@
+"""Sending, reading and questions, on a real broker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from contracts.errors import ServerMissing
+from headrace.servers import probes, tansu
+from runtime.clock import SystemClock
+from runtime.settings import KafkaSettings
+from streams.kafka_log import Cluster, NewTopic, Outgoing, Partition, Record, partition_for
+from streams.kafka_producer import BATCH_BYTES, BatchRecord, BatchTooLarge, Producer
+from streams.tail_reader import TailReader
+from tests.support.aio import run
+from tests.support.mirroring import eventually
+from tests.support.servers import kafka_is_embedded
+
+PARTITIONS = 4
+
+
+class Bench:
+    """A topic with four partitions, a connection to ask and one to send."""
+
+    def __init__(self, settings: KafkaSettings, topic: str) -> None:
+        self.settings = settings
+        self.topic = topic
+        self.cluster = Cluster(settings)
+        self.producer = Producer(settings)
+        self.places = [Partition(topic, number) for number in range(PARTITIONS)]
+
+    async def __aenter__(self) -> Self:
+        await self.cluster.start()
+        await self.cluster.create_topics([NewTopic(self.topic, PARTITIONS, 1, {"max.message.bytes": "2097152"})])
+        await eventually(self._visible)
+        await self.cluster.refresh()
+        await self.producer.start()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.producer.stop()
+        await self.cluster.stop()
+
+    async def _visible(self) -> bool:
+        return (await self.cluster.topics()).get(self.topic) == PARTITIONS
+
+    def record(self, key: str, value: str) -> Outgoing:
+        return Outgoing(self.topic, key.encode(), value.encode(), [("h", b"1")], 1_700_000_000_000)
+
+
+@pytest.fixture
+def made(kafka_url: str, prefix: str) -> Bench:
+    return Bench(KafkaSettings(bootstrap=kafka_url, idempotence=not kafka_is_embedded()), f"{prefix}.log")
+
+
+def test_records_are_acknowledged_with_their_places_and_keep_their_order(made: Bench):
+    async def scenario() -> None:
+        async with made:
+            sent = [made.record(f"k{n % 7}", f"v{n}") for n in range(100)]
+            positions = await made.producer.send_all(sent)
+            read: list[Record] = []
+            for place in made.places:
+                read += await made.cluster.read_tail(place, 1000)
+            by_place = {(r.partition, r.offset): r for r in read}
+            assert len(by_place) == 100
+            for outgoing, position in zip(sent, positions, strict=True):
+                record = by_place[position.partition, position.offset]
+                assert (record.key, record.value) == (outgoing.key, outgoing.value)
+                assert position.partition == partition_for(outgoing.key or b"", PARTITIONS)
+                assert record.headers == (("h", b"1"),)
+                assert record.timestamp_ms == outgoing.timestamp_ms
+
+    run(scenario())
+
+
+def test_the_end_of_a_log_is_right_behind_a_batch_of_many_records(made: Bench):
+    """The embedded broker's own answer is the base of the last batch plus one."""
+
+    async def scenario() -> None:
+        async with made:
+            place = made.places[0]
+            ends: list[int] = []
+            for count in (3, 16, 1, 5):
+                batch = [BatchRecord(b"k", b"v", 1) for _ in range(count)]
+                assert await made.producer.send_batch(made.topic, 0, batch) == (ends[-1] if ends else 0)
+                ends.append((await made.cluster.true_end_offsets([place]))[place])
+            assert ends == [3, 19, 20, 25]
+            assert await made.cluster.true_end_offsets(made.places[1:]) == dict.fromkeys(made.places[1:], 0)
+            assert [r.offset for r in await made.cluster.read_tail(place, 7)] == list(range(18, 25))
+
+    run(scenario())
+
+
+def test_a_batch_is_sent_whole_or_not_at_all(made: Bench):
+    async def scenario() -> None:
+        async with made:
+            with pytest.raises(BatchTooLarge, match="holds only 1 records"):
+                await made.producer.send_batch(made.topic, 0, [BatchRecord(b"k", b"x" * (BATCH_BYTES // 2), 1)] * 2)
+            assert (await made.cluster.true_end_offsets(made.places[:1]))[made.places[0]] == 0
+
+    run(scenario())
+
+
+def test_a_record_of_a_mebibyte_passes_and_so_does_a_tombstone(made: Bench):
+    async def scenario() -> None:
+        async with made:
+            big = made.record("k", "x" * 1024 * 1024)
+            positions = await made.producer.send_all([big, made.record("k", "after"), big])
+            place = Partition(made.topic, positions[0].partition)
+            tail = await made.cluster.read_tail(place, 3)
+            assert [len(record.value or b"") for record in tail] == [1024 * 1024, 5, 1024 * 1024]
+            await made.producer.send_batch(made.topic, place.number, [BatchRecord(b"k", None, 1)])
+            assert (await made.cluster.read_tail(place, 1))[0].value is None
+
+    run(scenario())
+
+
+def test_a_topic_that_is_missing_is_an_error_and_is_not_created(made: Bench):
+    async def scenario() -> None:
+        async with made:
+            absent = f"{made.topic}-absent"
+            with pytest.raises(ServerMissing, match="does not exist"):
+                await made.producer.send_all([Outgoing(absent, b"k", b"v", [], 1)])
+            assert await made.cluster.incarnation(absent) == (await made.cluster.epoch(), 0)
+            assert absent not in await made.cluster.topics()
+
+    run(scenario())
+
+
+def test_a_group_without_commits_has_committed_nothing(made: Bench, prefix: str):
+    async def scenario() -> None:
+        async with made:
+            assert await made.cluster.committed(f"{prefix}-nobody", made.places) == {}
+
+    run(scenario())
+
+
+def test_a_cluster_that_is_not_there_is_told_in_one_error():
+    async def scenario() -> None:
+        settings = KafkaSettings(bootstrap=f"127.0.0.1:{probes.free_port()}", send_timeout_s=1.0)
+        for client in (Cluster(settings), Producer(settings)):
+            with pytest.raises(ServerMissing, match="Kafka at 127"):
+                await client.start()
+            await client.stop()
+
+    run(scenario())
+
+
+def test_a_reader_gets_the_tail_and_then_what_comes(made: Bench):
+    async def scenario() -> None:
+        async with made:
+            await made.producer.send_all([made.record("k", f"old{n}") for n in range(10)])
+            got: list[str] = []
+            async with TailReader(made.settings, [made.topic], SystemClock(), tail_count=3) as reader:
+                await made.producer.send_all([made.record("k", "new")])
+                async for records in reader:
+                    got += [(record.value or b"").decode() for record in records]
+                    if "new" in got:
+                        break
+            assert got == ["old7", "old8", "old9", "new"]
+            assert reader.epoch == await made.cluster.epoch()
+
+    run(scenario())
+
+
+@pytest.mark.skipif(not kafka_is_embedded(), reason="starts an embedded broker of its own")
+def test_a_reader_survives_a_broker_that_forgot_everything(tmp_path: Path, prefix: str):
+    async def scenario() -> None:
+        port = probes.free_port()
+        settings = KafkaSettings(bootstrap=f"127.0.0.1:{port}", idempotence=False, send_timeout_s=2.0)
+        broker = await tansu.start(tmp_path / "one", port)
+        try:
+            async with Bench(settings, f"{prefix}.log") as first:
+                await first.producer.send_all([first.record("k", f"before{n}") for n in range(50)])
+                reader = TailReader(settings, [first.topic], SystemClock(), tail_count=50)
+                async with reader:
+                    assert await _take(reader, 50) == [f"before{n}" for n in range(50)]
+                    epoch = reader.epoch
+                    await broker.stop()
+                    broker = await tansu.start(tmp_path / "two", port)
+                    async with Bench(settings, first.topic) as second:
+                        await second.producer.send_all([second.record("k", f"after{n}") for n in range(60)])
+                        assert await _take(reader, 60) == [f"after{n}" for n in range(60)]
+                    assert reader.epoch != epoch
+        finally:
+            await broker.stop()
+
+    run(scenario())
+
+
+async def _take(reader: TailReader, count: int) -> list[str]:
+    values: list[str] = []
+    async for records in reader:
+        values += [(record.value or b"").decode() for record in records]
+        if len(values) >= count:
+            break
+    return values

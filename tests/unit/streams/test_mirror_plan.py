@@ -1,0 +1,101 @@
+"""Where a mirror starts, what it skips, how much it reads."""
+
+from __future__ import annotations
+
+import pytest
+
+from streams.kafka_log import Partition, Record
+from streams.mirror_plan import START, Memory, StreamId, next_read_count, parse_id, seen_in, start_after
+
+P0, P1 = Partition("t", 0), Partition("t", 1)
+
+
+def record(redis_id: str, dedupe_id: str, place: Partition = P0, epoch: int = 1) -> Record:
+    headers = [("ce_id", dedupe_id.encode()), ("redis_id", redis_id.encode()), ("epoch", str(epoch).encode())]
+    return Record(place.topic, place.number, 0, 0, b"", b"", headers)
+
+
+def test_ids_are_ordered_by_time_and_then_by_sequence():
+    assert parse_id("9-10") > parse_id("9-9") > parse_id("8-11")
+    assert str(parse_id("9-9").next()) == "9-10"
+
+
+@pytest.mark.parametrize("text", ["", "12", "a-b", "1-2-3"])
+def test_what_is_no_id_is_refused(text: str):
+    with pytest.raises(ValueError, match="int"):
+        parse_id(text)
+
+
+def test_a_record_that_no_mirror_sent_says_nothing():
+    assert seen_in(Record("t", 0, 0, 0, b"", b"", [])) is None
+    assert seen_in(Record("t", 0, 0, 0, b"", b"", [("redis_id", b"nonsense")])) is None
+
+
+def test_what_stands_in_the_tail_is_not_sent_again():
+    memory = Memory({P0: [record("5-0", "a"), record("7-0", "b")], P1: []})
+    assert memory.holds(P0, StreamId(7, 0), b"b", ids_tell=True)
+    assert not memory.holds(P0, StreamId(8, 0), b"c", ids_tell=True)
+    assert memory.last_id == StreamId(7, 0)
+
+
+def test_an_entry_before_everything_remembered_was_sent_too():
+    memory = Memory({P0: [record("5-0", "a")], P1: []})
+    assert memory.holds(P0, StreamId(4, 9), b"x", ids_tell=True)
+    assert not memory.holds(P1, StreamId(4, 9), b"x", ids_tell=True)
+
+
+def test_ids_that_went_back_do_not_tell_what_was_sent():
+    memory = Memory({P0: [record("5-0", "a")]})
+    assert not memory.holds(P0, StreamId(4, 9), b"x", ids_tell=False)
+    assert memory.holds(P0, StreamId(4, 9), b"a", ids_tell=False)
+
+
+def test_the_highest_epoch_in_kafka_is_known():
+    assert Memory({P0: [record("5-0", "a", epoch=7), record("6-0", "b", epoch=9)]}).epoch == 9
+
+
+def test_what_was_sent_is_remembered_up_to_a_bound():
+    memory = Memory({P0: [record("1-0", "tail")]}, remember=2)
+    for dedupe_id in (b"a", b"b", b"c"):
+        memory.sent(dedupe_id)
+    known = [memory.holds(P0, StreamId(9, 0), d, ids_tell=True) for d in (b"a", b"b", b"c", b"tail")]
+    assert known == [False, True, True, True]
+
+
+def test_a_tail_reaches_back_only_when_each_partition_that_holds_anything_does():
+    memory = Memory({P0: [record("5-0", "a")], P1: [record("9-0", "b", P1)]})
+    assert memory.reaches(StreamId(9, 0))
+    assert not memory.reaches(StreamId(7, 0))
+
+
+CHECKPOINT = {"position": "50-0", "cluster_epoch": "k1"}
+
+
+def test_a_new_owner_goes_on_at_the_stored_position():
+    start = start_after(CHECKPOINT, "k1", StreamId(60, 0), StreamId(55, 0))
+    assert (start.after, start.ids_tell) == (StreamId(50, 0), True)
+
+
+def test_without_a_position_everything_is_looked_at():
+    start = start_after({}, "k1", StreamId(60, 0), StreamId(55, 0))
+    assert (start.after, start.ids_tell) == (START, True)
+
+
+def test_a_kafka_that_forgot_everything_gets_everything_that_redis_still_has():
+    start = start_after(CHECKPOINT, "k2", StreamId(60, 0), START)
+    assert (start.after, start.ids_tell) == (START, False)
+
+
+@pytest.mark.parametrize(("last", "kafka_last"), [("49-0", "40-0"), ("52-0", "55-0"), ("0-0", "50-0")])
+def test_a_redis_that_went_back_is_read_from_its_beginning(last: str, kafka_last: str):
+    start = start_after(CHECKPOINT, "k1", parse_id(last), parse_id(kafka_last))
+    assert (start.after, start.ids_tell) == (START, False)
+
+
+def test_reading_grows_with_a_backlog_of_small_entries_and_shrinks_with_large_ones():
+    assert next_read_count(64, 0, 0, 500) == 64
+    assert next_read_count(64, 64, 20_000, 500) == 128
+    assert next_read_count(400, 400, 100_000, 500) == 500
+    assert next_read_count(500, 500, 500 * 1024 * 1024, 500) == 2
+    assert next_read_count(2, 2, 2 * 1024 * 1024, 500) == 4
+    assert next_read_count(64, 10, 3_000, 500) == 64
