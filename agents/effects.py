@@ -14,15 +14,22 @@ Headers = Sequence[tuple[str, bytes]]
 
 
 class SourceRecord(Protocol):
-    """What the runner hands an agent: a Kafka record as aiokafka gives it."""
+    """What the runner hands an agent: a Kafka record as aiokafka gives it. `timestamp` is in ms since the epoch."""
 
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
+    @property
+    def topic(self) -> str: ...  # noqa: D102
+    @property
+    def partition(self) -> int: ...  # noqa: D102
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+    @property
+    def timestamp(self) -> int: ...  # noqa: D102
+    @property
+    def key(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def value(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def headers(self) -> Headers: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING
 from agents.effects import Effects
 from agents.records import Names, letter_of, push_record, source_of
 from contracts import envelope, push
-from contracts.codec import decode
 from contracts.errors import ContractError, UnknownEvent
-from contracts.modes import Around
-from contracts.names import KEY_SEPARATOR, Topic
+from contracts.names import Topic
 from contracts.orders import OrderStatus
+from contracts.outbox import decode_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agents.effects import SourceRecord
     from agents.host import AgentHost
-    from contracts.envelope import RecordHeaders
     from contracts.names import Mode
     from runtime.clock import Clock
     from streams.dead_letters import DeadLetter
@@ -75,15 +73,12 @@ class OrderWork:
     def _message(self, record: SourceRecord) -> Outgoing:
         payload = record.value or b""
         headers = envelope.from_headers(record.headers)
-        event = decode(payload, mode=self._mode, around=_around(record, headers)).event
+        event = decode_record(payload, headers, self._mode).event
         if not isinstance(event, OrderStatus):
             raise UnknownEvent(event=event.EVENT, field="event", limit="must be order_status here", value=event.EVENT)
-        message = push.of_order(event, payload, dedupe_id=headers.dedupe_id, traceparent=headers.traceparent)
-        now_ms = int(1000 * self._clock.wall_s())
-        return push_record(self._names, message, source=source_of(record), now_ms=now_ms)
-
-
-def _around(record: SourceRecord, headers: RecordHeaders) -> Around:
-    """What compat mode may take from around a payload that the ordering product wrote without a contract."""
-    _tenant, _, order_id = (record.key or b"").decode(errors="replace").partition(KEY_SEPARATOR)
-    return Around(headers.event_type, "order", order_id, headers.created_at)
+        source = source_of(record)
+        # A record of a foreign producer has no id: its place in the log names it.
+        message = push.of_order(
+            event, payload, dedupe_id=headers.dedupe_id or f"kf-{source}", traceparent=headers.traceparent
+        )
+        return push_record(self._names, message, source=source, now_ms=int(1000 * self._clock.wall_s()))

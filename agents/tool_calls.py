@@ -18,7 +18,7 @@ from agents.latency_alerts import LatencyAlerts
 from agents.latency_messages import messages_of
 from agents.records import letter_of
 from contracts import envelope
-from contracts.errors import OutOfRange
+from contracts.errors import ContractError, OutOfRange
 from contracts.names import Topic
 from contracts.tools import decode_tool_samples
 from streams.kafka_log import Outgoing
@@ -125,7 +125,12 @@ class ToolCallWork:
             self._letters.append(letter_of(records[index], consumer=NAME, error=error))
         self._rows.observe_broker(max(record.timestamp for record in records), now_s)
         for index, sample in zip(indexes, samples, strict=True):
-            self._fold_one(records[index], sample, now_s)
+            try:
+                tenant_id = sample.tenant_id or envelope.from_headers(records[index].headers).tenant_id
+            except ContractError as error:
+                self._letters.append(letter_of(records[index], consumer=NAME, error=error))
+            else:
+                self._fold_one(records[index], sample, tenant_id, now_s)
 
     def take(self, now_s: float) -> Effects:
         """Changed rows, then what follows from them."""
@@ -151,8 +156,7 @@ class ToolCallWork:
             self._alerts.told((tenant_id, tool), transitions)
         self._rows.forget_finished(self._writing)
 
-    def _fold_one(self, record: SourceRecord, sample: ToolSample, now_s: float) -> None:
-        tenant_id = sample.tenant_id or envelope.from_headers(record.headers).tenant_id
+    def _fold_one(self, record: SourceRecord, sample: ToolSample, tenant_id: TenantId, now_s: float) -> None:
         key = self._rows.key_of(tenant_id, sample.tool, sample.ts_ms)
         folded = self._rows.fold(
             key,

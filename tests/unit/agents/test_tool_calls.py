@@ -215,3 +215,12 @@ def test_running_windows_go_to_latest_at_most_once_a_second():
     running = [r for r in bench.pushed if r.topic == "headrace.push-latest"]
     assert len(running) == 2
     assert dict(running[0].headers)["ck"] == b"tools:search:running"
+
+
+def test_headers_that_are_not_text_make_a_letter_of_a_call_that_names_no_tenant():
+    bench = Bench()
+    bare = b'{"event":"tool_call","version":"1.0","tool":"t","args":{},"latency_ms":1,"ts":"2026-01-01T00:00:00Z"}'
+    record = bench.record(bare)
+    record.headers = (("tenant", b"\xff"),)
+    bench.work.fold([record], 0.0)
+    assert [letter.error_class for letter in bench.flush().letters] == ["BadText"]
