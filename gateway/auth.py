@@ -9,7 +9,6 @@ one machine do not sign each other's users out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, NamedTuple
 
 from contracts.errors import TokenError
@@ -70,8 +69,6 @@ class Doorkeeper:
         authorization = headers.get("authorization", "")
         if authorization:
             return authorization[len(_BEARER) :].strip() if authorization.lower().startswith(_BEARER) else ""
-        try:
-            morsel = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
-        except CookieError:
-            return ""
-        return morsel.value if morsel else ""
+        # Not http.cookies: it stops at the first cookie that it finds odd, and other programs on this host set theirs.
+        pairs = (pair.strip().partition("=") for pair in headers.get("cookie", "").split(";"))
+        return next((value for name, _, value in pairs if name == self.cookie), "")

@@ -36,6 +36,7 @@ _log = get_logger(__name__)
 TAIL_RECORDS = 50_000
 RING_MESSAGES = 200_000
 _LOOK_S = 0.02
+_EPOCH_S = 0.25
 
 
 class Feed:
@@ -77,7 +78,7 @@ class Feed:
             self._reader = reader
             ends = await cluster.true_end_offsets(list(reader.positions))
             self._start_over(reader)
-            watch = asyncio.create_task(self._until_caught_up(reader, ends))
+            watch = asyncio.create_task(self._watch(reader, ends))
             try:
                 async for records in reader:
                     if reader.epoch != self.epoch:
@@ -142,12 +143,17 @@ class Feed:
         self._start_over(reader)
         await drain(self._hub.clients, Code.NEW_LOG, 0.0, self._clock)
 
-    async def _until_caught_up(self, reader: TailReader, ends: dict[Partition, int]) -> None:
+    async def _watch(self, reader: TailReader, ends: dict[Partition, int]) -> None:
         # The reader moves on without a batch, too (transaction markers): its positions count, not its batches.
         while any(reader.positions.get(place, 0) < end for place, end in ends.items()):  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)
         self.caught_up.set()
         _log.info("caught up", epoch=self.epoch, messages=sum(len(ring) for ring in self.rings.values()))
+        # Another cluster may have nothing to read yet, but its clients must not be told that they resumed.
+        while True:
+            await asyncio.sleep(_EPOCH_S)
+            if reader.epoch != self.epoch:
+                await self._forget(reader)
 
 
 def read_message(record: Record) -> PushMessage | None:

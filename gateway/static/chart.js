@@ -32,7 +32,7 @@ export function latencyChart(box, tell) {
       scales: { x: { time: true, range: xRange }, y: { range: yRange } },
       axes: [
         { ...axis, space: 70, size: X_AXIS, values: (_, ticks) => ticks.map((t) => timeOf(t * 1000).slice(0, ticks.length > 1 && ticks[1] - ticks[0] < 60 ? 8 : 5)) },
-        { ...axis, size: 58, values: (_, ticks) => ticks.map((t) => (t === 0 ? "0" : t >= 1000 ? `${+(t / 1000).toFixed(2)} s` : `${+t.toFixed(2)} ms`)) },
+        { ...axis, size: 58, space: 44, values: (_, ticks) => ticks.map((t) => (t === 0 ? "0" : t >= 1000 ? `${+(t / 1000).toFixed(2)} s` : `${+t.toFixed(2)} ms`)) },
       ],
       series: [{}, line("p50", "--p50", 1.5), line("p95", "--p95", 2), line("p99", "--p99", 1.5)],
       hooks: { setCursor: [point], drawAxes: [drawLimit] },

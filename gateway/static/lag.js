@@ -7,7 +7,7 @@ const LEAST_SECONDS = 30;
 const STAGES = [
   { title: "Outbox rows", value: "outbox_rows", since: "outbox_oldest_s", hint: "committed, not relayed yet" },
   { title: "Stream entries", value: "stream_entries", since: "stream_oldest_s", hint: "relayed, not mirrored yet" },
-  { title: "Consumer records", value: "consumer_records", since: null, hint: "mirrored, not processed yet" },
+  { title: "Consumer records", value: "consumer_records", since: null, hint: "not processed yet" },
 ];
 
 export function lagPanel() {
