@@ -1,4 +1,4 @@
-"""How agents are attached to Faust: a topic read in chunks, a runner, and the signals of a rebalance and of a stop.
+"""How agents are attached to Faust: a topic read in chunks, a runner, and the signal of a rebalance.
 
 Agents are registered explicitly and named explicitly: Faust derives topic and changelog names from those names, and its
 autodiscovery drops an agent that fails to import with no more than a log line.
@@ -34,7 +34,6 @@ class AgentHost:
         self.sinks = sinks
         self.runners: list[Runner] = []
         app.on_partitions_revoked.connect(self._revoked, weak=False)
-        app.on_before_shutdown.connect(self._stopping, weak=False)
 
     def attach(
         self,
@@ -81,6 +80,7 @@ class AgentHost:
         for runner in self.runners:
             runner.revoke()
 
-    async def _stopping(self, *_args: object, **_kwargs: object) -> None:
+    async def drain(self) -> None:
+        """Take in nothing more and make durable what was; waits at most DRAIN_S for each agent."""
         for runner in self.runners:
             await runner.drain(DRAIN_S)

@@ -66,6 +66,8 @@ def _connect(app: HeadraceApp, host: AgentHost, health: Health) -> None:
 
     @app.on_before_shutdown.connect(weak=False)
     async def closed(*_args: object, **_kwargs: object) -> None:
+        # One receiver for all of it: Faust calls several in no particular order.
+        await host.drain()
         await host.sinks.kafka.stop()
         await host.sinks.burial.stop()
 
