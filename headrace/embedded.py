@@ -120,6 +120,7 @@ async def _start_one(
             # Somebody may have taken the free port in the moment before the server did.
             if attempt == PORT_ATTEMPTS or not probes.port_taken(port):
                 raise
+            taken = taken or wanted_port or None
             continue
         servers.children[kind] = child
         if on_ready is not None:

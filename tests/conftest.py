@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from playwright.sync_api import Browser
 
@@ -20,6 +21,12 @@ from tests.support import databases
 from tests.support.aio import run
 from tests.support.browser import launched
 from tests.support.servers import SessionServers, kafka_is_embedded
+
+# A busy machine is no wrong answer; what a property test found is printed in a form that repeats it.
+hypothesis.settings.register_profile(
+    "headrace", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("headrace")
 
 TEST_SECRET = "only-for-tests-" + "0" * 32
 

@@ -47,6 +47,7 @@ async def start(data_dir: Path, port: int, *, jars: Path = JARS) -> Child:
         Program(
             server=SERVER,
             url=f"{probes.HOST}:{port}",
+            port=port,
             argv=[
                 *(java, "-Xmx512m", "-Xms256m", "-Dlog4j2.level=WARN", f"-Duser.dir={data_dir}"),
                 *("-cp", classpath, "kafka.Kafka", str(properties)),

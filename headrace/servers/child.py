@@ -36,6 +36,7 @@ class Program:
     """Name for people: "PostgreSQL"."""
     url: str
     argv: Sequence[str | Path]
+    port: int
     data_dir: Path
     """Folder of the pid file and the log; it exists."""
     remedy: str
@@ -90,11 +91,21 @@ class Child:
         while loop.time() < end_s:
             if not self.running():
                 raise self._missing(f"ended with status {self.process.returncode}")
-            if await answers():
+            if await answers() and self._listens():
                 return
             await asyncio.sleep(READY_POLL_S)
         await self.stop(deadline_s=1.0)
         raise self._missing(f"not ready after {deadline_s:g} s")
+
+    def _listens(self) -> bool:
+        """Whether it was this process that answered: another one may have taken the port before it could."""
+        try:
+            sockets = psutil.Process(self.pid).net_connections("tcp")
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.AccessDenied:
+            return True
+        return any(found.status == psutil.CONN_LISTEN and found.laddr.port == self.program.port for found in sockets)
 
     async def stop(self, deadline_s: float = 5.0) -> None:
         """Ask the process to end, kill it at the deadline, and return when it is gone. Safe to repeat."""

@@ -85,6 +85,7 @@ async def _start(bin_dir: Path, data_dir: Path, port: int, account: pwd.struct_p
         Program(
             server=SERVER,
             url=url,
+            port=port,
             argv=argv,
             data_dir=data_dir,
             remedy=REMEDY,

@@ -34,6 +34,7 @@ async def start(data_dir: Path, port: int) -> Child:
         Program(
             server="Kafka (embedded)",
             url=f"{probes.HOST}:{port}",
+            port=port,
             argv=argv,
             data_dir=data_dir,
             remedy="see its log, or name a broker of your own with --kafka HOST:PORT, or use --kafka apache",

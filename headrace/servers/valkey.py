@@ -54,6 +54,7 @@ async def _start(server: str, binary: Path, data_dir: Path, port: int) -> Child:
         Program(
             server=server,
             url=f"redis://{probes.HOST}:{port}/0",
+            port=port,
             argv=argv,
             data_dir=data_dir,
             remedy="see its log, or name a Redis >= 7.0 of your own with --redis-url",

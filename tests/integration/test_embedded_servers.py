@@ -19,7 +19,7 @@ import pytest
 
 from contracts.errors import ServerMissing
 from headrace import embedded
-from headrace.servers import postgres, probes, wheels
+from headrace.servers import postgres, probes, tansu, wheels
 from headrace.servers.child import Child, Program
 from tests.support.aio import run
 from tests.support.checkout import ROOT
@@ -103,6 +103,16 @@ def test_a_wanted_port_that_is_taken_is_replaced_and_said(data_dir: Path):
     run(start())
 
 
+def test_a_stranger_on_the_port_is_not_taken_for_the_server(data_dir: Path):
+    async def start() -> None:
+        stranger = await tansu.start(data_dir / "stranger", probes.free_port())
+        with pytest.raises(ServerMissing, match="ended with status"):
+            await tansu.start(data_dir / "late", stranger.program.port)
+        await stranger.stop()
+
+    run(start())
+
+
 def test_servers_end_when_their_supervisor_is_killed(data_dir: Path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", START_AND_HANG, str(data_dir)]
@@ -123,6 +133,7 @@ def test_a_server_that_does_not_start_is_named_with_reason_and_remedy(data_dir: 
     program = Program(
         server="Some server",
         url="some://url",
+        port=1,
         argv=["/bin/sh", "-c", "echo no room on disk; exit 7"],
         data_dir=data_dir,
         remedy="make room",
@@ -138,7 +149,7 @@ def test_a_server_that_does_not_start_is_named_with_reason_and_remedy(data_dir: 
 
 
 def test_a_server_that_is_never_ready_is_stopped_at_the_deadline(data_dir: Path):
-    program = Program(server="Slow", url="slow://", argv=["/bin/sleep", "60"], data_dir=data_dir, remedy="wait")
+    program = Program(server="Slow", url="slow://", port=1, argv=["/bin/sleep", "60"], data_dir=data_dir, remedy="wait")
     child = Child(program)
 
     async def never() -> bool:
