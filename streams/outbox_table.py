@@ -36,9 +36,9 @@ _CLAIM = """
 SELECT id, aggregate_type, aggregate_id, event_type, payload::text AS payload, created_at
 FROM outbox WHERE id = ANY($1::bigint[]) AND processed IS NOT TRUE ORDER BY id FOR NO KEY UPDATE"""
 _MARK = """
+WITH ran AS (UPDATE headrace.shard SET last_run = clock_timestamp() WHERE shard = ANY($2::smallint[]))
 UPDATE outbox SET processed = true, processed_at = clock_timestamp(), updated_at = clock_timestamp()
 WHERE id = ANY($1::bigint[]) AND processed IS NOT TRUE"""
-_RAN = "UPDATE headrace.shard SET last_run = clock_timestamp() WHERE shard = ANY($1::smallint[])"
 _KEEP_HINT = "UPDATE headrace.scan_hint SET low_id = $1"
 _WAITING = """
 SELECT count(*) AS rows, coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_s
@@ -79,8 +79,7 @@ async def claim(connection: Connection, ids: Sequence[int]) -> list[OutboxRow]:
 
 async def mark(connection: Connection, ids: Sequence[int], shards: Sequence[int]) -> None:
     """Mark rows as processed, and note that their shards were served."""
-    await connection.execute(_MARK, ids)
-    await connection.execute(_RAN, shards)
+    await connection.execute(_MARK, ids, shards)
 
 
 async def read_hint(connection: Connection) -> int:

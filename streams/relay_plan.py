@@ -4,15 +4,15 @@ The outbox has no index besides its primary key, and an id may become visible lo
 at insert, rows appear at commit). Looking at everything that young on each poll would cost more than publishing it, so
 the table is looked at in three lanes:
 
-    0 ........... sweep ........... low_id ....... late ....... fresh_id ....... fresh .......
+    0 ........... sweep ........... late_from_id ....... late ....... fresh_id ....... fresh .......
 
     fresh   every poll. Up to `fresh_id`, every row that could be seen was dealt with.
-    late    every 250 ms, at most 5 % of the time: rows whose ids are younger than `young_s` and that committed late.
+    late    every 250 ms, at most 5 % of the time: ids younger than `young_s`, 50,000 at most, that committed late.
     sweep   every 10 s, at most 5 % of the time: one chunk of what is older, downwards, then from the top again: rows
             of a transaction that was open for longer, and rows that somebody set back by hand.
 
-`low_id` follows `fresh_id` at a distance of `young_s`, and never passes a row that waits. It is kept in the database,
-so that a new relay does not begin at the first row. Times are monotonic seconds.
+`low_id` follows `fresh_id` at a distance of `young_s`, and never passes a row that the late lane sees waiting. It is
+kept in the database, so that a new relay does not begin at the first row. Times are monotonic seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from typing import NamedTuple
 
 LATE_EVERY_S = 0.25
 SWEEP_EVERY_S = 10.0
-SWEEP_IDS = 50_000
+# Looking at so many ids takes 10 ms: the longest that the fresh lane waits for the others.
+LATE_IDS = SWEEP_IDS = 50_000
 # A lane that took t rests for 19 t: one part in twenty of the time.
 _REST_RATIO = 19.0
 _SAMPLE_EVERY_S = 1.0
@@ -76,6 +77,11 @@ class ScanPlan:
     sweep_due_s: float = 0.0
     sweep_from_id: int = 0
 
+    @property
+    def late_from_id(self) -> int:
+        """Where the late lane begins and the sweep ends."""
+        return max(self.low_id, self.fresh_id - LATE_IDS)
+
 
 def start(low_id: int, now_s: float) -> ScanPlan:
     """The plan of a relay that knows nothing but the stored hint."""
@@ -84,10 +90,11 @@ def start(low_id: int, now_s: float) -> ScanPlan:
 
 def next_scan(plan: ScanPlan, now_s: float) -> Scan:
     """Where to look now. Lanes that are due go before the fresh one, which is always due."""
-    if now_s >= plan.late_due_s and plan.low_id < plan.fresh_id:
-        return Scan(Lane.LATE, plan.low_id, plan.fresh_id)
-    if now_s >= plan.sweep_due_s and plan.low_id > 0:
-        upper = min(plan.sweep_from_id, plan.low_id) or plan.low_id
+    late_from_id = plan.late_from_id
+    if now_s >= plan.late_due_s and late_from_id < plan.fresh_id:
+        return Scan(Lane.LATE, late_from_id, plan.fresh_id)
+    if now_s >= plan.sweep_due_s and late_from_id > 0:
+        upper = min(plan.sweep_from_id, late_from_id) or late_from_id
         return Scan(Lane.SWEEP, max(0, upper - SWEEP_IDS), upper)
     return Scan(Lane.FRESH, plan.fresh_id, _HIGHEST_ID)
 

@@ -81,5 +81,5 @@ class FusedLog(RedisLog):
 
 outbox_table.claim = after(outbox_table.claim, "claimed", "frozen")
 outbox_table.mark = after(outbox_table.mark, "marked")
-relay.RedisLog = FusedLog  # type: ignore[misc,attr-defined]  # the relay's door to Redis, with a fuse in it
+relay.RedisLog = FusedLog  # type: ignore[attr-defined]  # the relay's door to Redis, with a fuse in it
 asyncio.run(relay.run(load(), asyncio.Event(), Metrics(), Health(), SystemClock()))

@@ -44,6 +44,13 @@ def test_the_hint_does_not_pass_a_row_that_waits():
     assert observed(plan, 100, 40, 61.0).low_id == 39
 
 
+def test_a_long_history_is_left_to_the_sweep():
+    plan = observed(relay_plan.start(0, 0.0), 1_000_000, None, 0.0)
+    assert relay_plan.next_scan(plan, 1.0) == (Lane.LATE, 950_000, 1_000_000)
+    plan = observed(plan, 1_000_000, None, 20.0)
+    assert relay_plan.next_scan(plan, 20.0) == (Lane.SWEEP, 900_000, 950_000)
+
+
 def test_ids_that_went_back_make_it_look_at_everything():
     plan = ScanPlan(500, 900, samples=((0.0, 900),), late_due_s=9.0, sweep_due_s=9.0)
     assert observed(plan, 3, 1, 0.0) == relay_plan.start(0, 0.0)
