@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 # Highest id and waiting rows in one statement, so as of one snapshot. At least one row comes back.
 _PEEK = """
-SELECT top.id AS top_id, waiting.*
+SELECT top.id AS top_id, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin,
+    pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS xmax, waiting.*
 FROM (SELECT coalesce(max(id), 0) AS id FROM outbox) AS top
 LEFT JOIN LATERAL (
     SELECT id, (hashtextextended(aggregate_type || E'\\x1f' || aggregate_id, 0) & 63)::integer AS shard,
@@ -52,10 +53,22 @@ class Waiting(NamedTuple):
     oldest_s: float
 
 
-async def peek(connection: Connection, scan: Scan, limit: int) -> tuple[int, list[Seen]]:
-    """The table's highest id, and the first `limit` waiting rows of `scan` in order of id. Locks nothing."""
+class Peeked(NamedTuple):
+    """The table's highest id, the snapshot's bounds, and the first waiting rows of a scan in order of id."""
+
+    top_id: int
+    xmin: int
+    xmax: int
+    seen: list[Seen]
+
+
+async def peek(connection: Connection, scan: Scan, limit: int) -> Peeked:
+    """Look at up to `limit` waiting rows of `scan`. Locks nothing."""
     rows = await connection.fetch(_PEEK, scan.after_id, scan.up_to_id, limit)
-    return rows[0]["top_id"], [Seen(r["id"], r["shard"], r["payload_bytes"]) for r in rows if r["id"] is not None]
+    top_id, xmin, xmax = rows[0]["top_id"], rows[0]["xmin"], rows[0]["xmax"]
+    return Peeked(
+        top_id, xmin, xmax, [Seen(r["id"], r["shard"], r["payload_bytes"]) for r in rows if r["id"] is not None]
+    )
 
 
 async def lock_shards(connection: Connection, shards: Sequence[int], limit: int) -> list[int]:

@@ -133,9 +133,9 @@ class Relay:
 
     async def _look(self, connection: Connection, scan: Scan, limit: int) -> int:
         begin_s = self._clock.monotonic_s()
-        top_id, seen = await outbox_table.peek(connection, scan, limit)  # step 1
+        top_id, xmin, xmax, seen = await outbox_table.peek(connection, scan, limit)  # step 1
         now_s = self._clock.monotonic_s()
-        found = Found(top_id, seen[0].id if seen else None, now_s - begin_s)
+        found = Found(top_id, seen[0].id if seen else None, now_s - begin_s, xmin, xmax)
         self._plan = relay_plan.observe(self._plan, scan, found, now_s, self._settings.relay.young_row_s)
         return await self._deal_with(connection, scan, seen) if seen else 0
 
@@ -154,7 +154,6 @@ class Relay:
             await dead_letters.bury(connection, batch.letters)  # step 5
             await outbox_table.mark(connection, [row.id for row in rows], shards)  # step 6
         self._unexpired += batch.entries
-        self._plan = relay_plan.dealt_with(self._plan, scan, seen, len(ids))
         self._count(scan.lane, batch, published, published_s)
         return len(rows)
 

@@ -6,10 +6,17 @@ the table is looked at in three lanes:
 
     0 ........... sweep ........... late_from_id ....... late ....... fresh_id ....... fresh .......
 
-    fresh   every poll. Up to `fresh_id`, every row that could be seen was dealt with.
+    fresh   every poll. Up to `fresh_id`, every row was dealt with, and no id can appear any more: an event must not be
+            published while an earlier one of its aggregate has an id that nobody can see yet.
     late    every 250 ms, at most 5 % of the time: ids younger than `young_s`, 50,000 at most, that committed late.
     sweep   every 10 s, at most 5 % of the time: one chunk of what is older, downwards, then from the top again: rows
             of a transaction that was open for longer, and rows that somebody set back by hand.
+
+How that is known: when a look has found the highest id `top_id` in a snapshot with `xmax`, each transaction that was
+given an id up to `top_id` has a number below `xmax`. Once a later snapshot's `xmin` has reached that `xmax`, they all
+have ended, and what they committed can be seen. Only a transaction that had its id but not its number yet, an instant
+between the two, escapes this: SETTLE_S is waited as well. A transaction that stays open longer than `young_s` is waited
+for no more; its rows are found by the other lanes.
 
 `low_id` follows `fresh_id` at a distance of `young_s`, and never passes a row that the late lane sees waiting. It is
 kept in the database, so that a new relay does not begin at the first row. Times are monotonic seconds.
@@ -17,7 +24,7 @@ kept in the database, so that a new relay does not begin at the first row. Times
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
@@ -30,6 +37,8 @@ LATE_IDS = SWEEP_IDS = 50_000
 _REST_RATIO = 19.0
 _SAMPLE_EVERY_S = 1.0
 _HIGHEST_ID = 2**63 - 1
+# An instant in the server, unless its process is suspended right there.
+SETTLE_S = 0.5
 # So many polls in a row find nothing before the pause begins to grow.
 _PATIENT_POLLS = 50
 
@@ -59,11 +68,24 @@ class Seen(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a scan found: the table's highest id, the lowest waiting one, both as of one snapshot, and its duration."""
+    """What a scan found: the table's highest id, the lowest waiting one, its duration, and its snapshot's bounds.
+
+    All transactions below `xmin` had ended; none at or above `xmax` had begun to write.
+    """
 
     top_id: int
     first_id: int | None
     took_s: float
+    xmin: int
+    xmax: int
+
+
+class Settling(NamedTuple):
+    """Ids up to `top_id` can appear until every transaction below `xmax` has ended; noted at `at_s`."""
+
+    top_id: int
+    xmax: int
+    at_s: float
 
 
 @dataclass(frozen=True)
@@ -76,6 +98,8 @@ class ScanPlan:
     late_due_s: float = 0.0
     sweep_due_s: float = 0.0
     sweep_from_id: int = 0
+    settled_id: int = 0
+    settling: Settling | None = None
 
     @property
     def late_from_id(self) -> int:
@@ -85,7 +109,13 @@ class ScanPlan:
 
 def start(low_id: int, now_s: float) -> ScanPlan:
     """The plan of a relay that knows nothing but the stored hint."""
-    return ScanPlan(low_id, low_id, late_due_s=now_s + LATE_EVERY_S, sweep_due_s=now_s + SWEEP_EVERY_S)
+    return ScanPlan(
+        low_id,
+        low_id,
+        late_due_s=now_s + LATE_EVERY_S,
+        sweep_due_s=now_s + SWEEP_EVERY_S,
+        settled_id=low_id,
+    )
 
 
 def next_scan(plan: ScanPlan, now_s: float) -> Scan:
@@ -110,14 +140,8 @@ def observe(plan: ScanPlan, scan: Scan, found: Found, now_s: float, young_s: flo
     if found.top_id < plan.fresh_id:
         # The newest rows were deleted, or ids begin anew (TRUNCATE ... RESTART IDENTITY, a restore): look everywhere.
         return start(0, now_s)
-    return _sampled(replace(plan, fresh_id=_up_to(found)), now_s)
-
-
-def dealt_with(plan: ScanPlan, scan: Scan, seen: Sequence[Seen], done: int) -> ScanPlan:
-    """The plan after `done` rows of the `seen` ones, in order of id, were marked: all of them move `fresh_id` on."""
-    if scan.lane is Lane.FRESH and seen and done == len(seen):
-        return replace(plan, fresh_id=max(plan.fresh_id, seen[-1].id))
-    return plan
+    plan = _settled(plan, found, now_s, young_s)
+    return _sampled(replace(plan, fresh_id=max(plan.fresh_id, min(plan.settled_id, _up_to(found)))), now_s)
 
 
 def shards_of(seen: Iterable[Seen]) -> list[int]:
@@ -159,6 +183,17 @@ def pause_s(empty_polls: int, *, poll_s: float, idle_poll_s: float) -> float:
 
 def _up_to(found: Found) -> int:
     return found.top_id if found.first_id is None else found.first_id - 1
+
+
+def _settled(plan: ScanPlan, found: Found, now_s: float, young_s: float) -> ScanPlan:
+    """Move `settled_id` on when the transactions that were waited for have ended, and wait for the next ones."""
+    settling = plan.settling
+    if settling is not None:
+        waited_s = now_s - settling.at_s
+        if waited_s < young_s and (waited_s < SETTLE_S or found.xmin < settling.xmax):
+            return plan
+        plan = replace(plan, settled_id=max(plan.settled_id, settling.top_id))
+    return replace(plan, settling=Settling(found.top_id, found.xmax, now_s))
 
 
 def _sampled(plan: ScanPlan, now_s: float) -> ScanPlan:

@@ -1,37 +1,61 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from streams import relay_plan
 from streams.relay_plan import Found, Lane, Scan, ScanPlan, Seen
 
 YOUNG_S = 60.0
 
 
-def observed(plan: ScanPlan, top_id: int, first_id: int | None, now_s: float, took_s: float = 0.001) -> ScanPlan:
+def observed(
+    plan: ScanPlan, top_id: int, first_id: int | None, now_s: float, took_s: float = 0.001, xmin: int = 0, xmax: int = 0
+) -> ScanPlan:
     scan = relay_plan.next_scan(plan, now_s)
-    return relay_plan.observe(plan, scan, Found(top_id, first_id, took_s), now_s, YOUNG_S)
+    return relay_plan.observe(plan, scan, Found(top_id, first_id, took_s, xmin, xmax), now_s, YOUNG_S)
+
+
+def settled(top_id: int, first_id: int | None = None) -> ScanPlan:
+    """A plan that has looked twice, long enough apart, while nobody wrote; lanes are due from 0 s on."""
+    plan = relay_plan.start(0, -1.0)
+    scan = Scan(Lane.FRESH, 0, 2**63 - 1)
+    for now_s in (-1.0, 0.0):
+        plan = relay_plan.observe(plan, scan, Found(top_id, first_id, 0.001, 9, 9), now_s, YOUNG_S)
+    return replace(plan, late_due_s=0.25, sweep_due_s=10.0)
 
 
 def test_a_new_relay_looks_from_the_stored_hint_on():
     assert relay_plan.next_scan(relay_plan.start(700, 0.0), 0.0)[:2] == (Lane.FRESH, 700)
 
 
-def test_an_empty_look_moves_the_fresh_lane_to_the_highest_id():
-    assert observed(relay_plan.start(0, 0.0), 900, None, 0.0).fresh_id == 900
+def test_the_fresh_lane_follows_once_all_who_could_add_an_id_have_ended():
+    plan = observed(relay_plan.start(0, 0.0), 900, None, 0.0, xmin=50, xmax=60)
+    assert plan.fresh_id == 0
+    plan = observed(replace(plan, late_due_s=99.0), 900, None, 1.0, xmin=59, xmax=70)
+    assert plan.fresh_id == 0, "a transaction below 60 is still open"
+    plan = observed(plan, 950, None, 1.1, xmin=60, xmax=80)
+    assert plan.fresh_id == 900, "ids up to 950 are waited for from now on"
+
+
+def test_the_fresh_lane_waits_for_an_id_that_was_given_out_an_instant_before_its_transaction_got_a_number():
+    plan = observed(relay_plan.start(0, 0.0), 900, None, 0.0, xmin=60, xmax=60)
+    assert observed(plan, 900, None, relay_plan.SETTLE_S / 2, xmin=60, xmax=60).fresh_id == 0
+    assert observed(plan, 900, None, relay_plan.SETTLE_S, xmin=60, xmax=60).fresh_id == 900
+
+
+def test_a_transaction_that_stays_open_for_long_is_left_to_the_other_lanes():
+    plan = observed(relay_plan.start(0, 0.0), 900, None, 0.0, xmin=50, xmax=60)
+    plan = replace(plan, late_due_s=999.0, sweep_due_s=999.0)
+    assert observed(plan, 900, None, YOUNG_S - 1, xmin=50, xmax=99).fresh_id == 0
+    assert observed(plan, 900, None, YOUNG_S, xmin=50, xmax=99).fresh_id == 900
 
 
 def test_a_waiting_row_holds_the_fresh_lane_right_before_it():
-    assert observed(relay_plan.start(0, 0.0), 900, 17, 0.0).fresh_id == 16
-
-
-def test_a_batch_that_was_marked_whole_is_not_looked_at_again():
-    plan = observed(relay_plan.start(0, 0.0), 900, 17, 0.0)
-    scan, seen = Scan(Lane.FRESH, 0, 10**9), [Seen(17, 3, 10), Seen(19, 4, 10)]
-    assert relay_plan.dealt_with(plan, scan, seen, 1).fresh_id == 16
-    assert relay_plan.dealt_with(plan, scan, seen, 2).fresh_id == 19
+    assert settled(900, first_id=17).fresh_id == 16
 
 
 def test_the_hint_follows_at_the_distance_of_young_rows():
-    plan = observed(relay_plan.start(0, 0.0), 100, None, 0.0)
+    plan = settled(100)
     plan = observed(plan, 100, None, 59.0)
     assert plan.low_id == 0
     plan = observed(plan, 100, None, 61.0)
@@ -39,13 +63,13 @@ def test_the_hint_follows_at_the_distance_of_young_rows():
 
 
 def test_the_hint_does_not_pass_a_row_that_waits():
-    plan = observed(relay_plan.start(0, 0.0), 100, None, 0.0)
+    plan = settled(100)
     assert relay_plan.next_scan(plan, 61.0) == (Lane.LATE, 0, 100)
     assert observed(plan, 100, 40, 61.0).low_id == 39
 
 
 def test_a_long_history_is_left_to_the_sweep():
-    plan = observed(relay_plan.start(0, 0.0), 1_000_000, None, 0.0)
+    plan = settled(1_000_000)
     assert relay_plan.next_scan(plan, 1.0) == (Lane.LATE, 950_000, 1_000_000)
     plan = observed(plan, 1_000_000, None, 20.0)
     assert relay_plan.next_scan(plan, 20.0) == (Lane.SWEEP, 900_000, 950_000)
@@ -57,7 +81,7 @@ def test_ids_that_went_back_make_it_look_at_everything():
 
 
 def test_a_slow_lane_rests_nineteen_times_as_long_as_it_took():
-    plan = observed(relay_plan.start(0, 0.0), 100, None, 0.0)
+    plan = settled(100)
     assert observed(plan, 100, None, 1.0, took_s=2.0).late_due_s == 39.0
     swept = observed(ScanPlan(100, 100), 100, None, 20.0, took_s=2.0)
     assert swept.sweep_due_s == 58.0
