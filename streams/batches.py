@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     import aiokafka
     import faust
-    from faust.types.transports import TransportT
     from faust.types.tuples import ConsumerMessage, Message
 
     from runtime.settings import KafkaSettings
@@ -195,7 +194,7 @@ def install(app: faust.App, settings: KafkaSettings, topics: Iterable[str]) -> N
     )
     transport = type("BatchTransport", (driver.Transport,), {"Consumer": consumer})
     urls = [URL(str(url)) for url in app.conf.broker_consumer]
-    app.transport = cast("TransportT", transport(urls, app))
+    app.transport = transport(urls, app)
 
 
 def batch_topic(app: faust.App, name: str, partitions: int) -> Any:  # noqa: ANN401  Faust's TopicT has no type parameters of use

@@ -5,8 +5,8 @@ One watermark for each tenant of a partition, so that one tenant's fast clock ma
     the newest event time seen, but never ahead of the broker's clock;
     once the tenant has been silent for `idle_s`: the broker's clock minus `idle_s`, so that its last windows close.
 
-The broker's clock is the newest record timestamp of the partition, moved on by our own monotonic clock in between. After
-a restart without new records it is unknown; our own wall clock stands in for it until a record comes.
+The broker's clock is the newest record timestamp of the partition, moved on by our own monotonic clock in between.
+After a restart without new records it is unknown; our own wall clock stands in for it until a record comes.
 Times are milliseconds since the Unix epoch.
 """
 

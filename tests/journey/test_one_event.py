@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -58,7 +58,7 @@ CALL = json.dumps(
         "ts": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 )
-Process = Callable[[Settings, asyncio.Event, Metrics, Health, SystemClock], Awaitable[None]]
+Process = Callable[[Settings, asyncio.Event, Metrics, Health, SystemClock], Coroutine[None, None, None]]
 Found = TypeVar("Found")
 pytestmark = pytest.mark.timeout(180)
 

@@ -22,8 +22,12 @@ class Table:
     published: list[int] = field(default_factory=list)
     committed: set[int] = field(default_factory=set)
 
-    def insert(self) -> None:
+    order_of: dict[int, int] = field(default_factory=dict)
+
+    def insert(self, order: int = 0) -> None:
+        """A transaction of its own for each row, so that its number may be the row's id."""
         self.open.add(self.next_id)
+        self.order_of[self.next_id] = order
         self.next_id += 1
 
     def commit(self, place: int) -> None:
@@ -33,20 +37,22 @@ class Table:
             self.waiting.add(row)
             self.committed.add(row)
 
-    def peek(self, scan: Scan) -> tuple[int, list[Seen]]:
+    def peek(self, scan: Scan) -> tuple[Found, list[Seen]]:
         rows = sorted(row for row in self.waiting if scan.after_id < row <= scan.up_to_id)[:LIMIT]
-        return max(self.committed, default=0), [Seen(row, row % 64, 100) for row in rows]
+        xmin = min(self.open, default=self.next_id)
+        found = Found(max(self.committed, default=0), rows[0] if rows else None, 0.001, xmin, self.next_id)
+        return found, [Seen(row, row % 64, 100) for row in rows]
 
 
 def look(plan: ScanPlan, table: Table, now_s: float, shards: range) -> tuple[ScanPlan, Lane]:
     """One look of a relay that gets only some shards."""
     scan = relay_plan.next_scan(plan, now_s)
-    top_id, seen = table.peek(scan)
-    plan = relay_plan.observe(plan, scan, Found(top_id, seen[0].id if seen else None, 0.001), now_s, YOUNG_S)
+    found, seen = table.peek(scan)
+    plan = relay_plan.observe(plan, scan, found, now_s, YOUNG_S)
     taken = relay_plan.take(seen, shards, 10_000)
     table.waiting -= set(taken)
     table.published += taken
-    return relay_plan.dealt_with(plan, scan, seen, len(taken)), scan.lane
+    return plan, scan.lane
 
 
 steps = st.lists(
@@ -94,6 +100,34 @@ def test_every_committed_row_is_published_once_in_whatever_order_transactions_en
     assert sorted(table.published) == sorted(table.committed)
 
 
+orderly = st.lists(
+    st.one_of(
+        st.tuples(st.just("insert"), st.integers(0, 2)),
+        st.tuples(st.just("commit"), st.integers(0, 20)),
+        st.tuples(st.just("look"), st.integers(1, 6)),
+    ),
+    max_size=150,
+)
+
+
+@given(orderly)
+def test_events_of_an_order_are_published_in_order_however_late_each_commits(actions: list[tuple[str, int]]):
+    """Writers of one order follow each other, those of different orders do not; looks are 0.05 to 0.3 s apart."""
+    table, now_s = Table(), 0.0
+    plan = relay_plan.start(0, now_s)
+    for action, number in actions:
+        if action == "insert" and number not in {table.order_of[row] for row in table.open}:
+            table.insert(number)
+        elif action == "commit":
+            table.commit(number)
+        elif action == "look":
+            now_s += 0.05 * number
+            plan, _ = look(plan, table, now_s, range(64))
+    for order in range(3):
+        published = [row for row in table.published if table.order_of[row] == order]
+        assert published == sorted(published)
+
+
 @given(steps)
 def test_rows_that_are_seen_together_are_published_in_order_of_id(actions: list[tuple[str, int]]):
     _, table, _ = play([action for action in actions if action[0] != "commit"])
@@ -116,7 +150,7 @@ def test_sweeps_reach_every_id_below_the_hint(low_id: int, took_s: float):
         now_s += 1000.0
         scan = relay_plan.next_scan(plan, now_s)
         assert (scan.lane, scan.up_to_id) == (Lane.SWEEP, reached)
-        plan = relay_plan.observe(plan, scan, Found(low_id, None, took_s), now_s, YOUNG_S)
+        plan = relay_plan.observe(plan, scan, Found(low_id, None, took_s, 0, 0), now_s, YOUNG_S)
         reached = scan.after_id
     assert relay_plan.next_scan(plan, now_s + 1000.0).up_to_id == low_id
 

@@ -59,7 +59,8 @@ class Acknowledged:
     """The parts of a consumer that commit positions come from."""
 
     def __init__(self) -> None:
-        self.consumer: Any = object.__new__(type("C", (BatchConsumer,), {"batch_topics": frozenset({"t"})}))
+        kind = type("C", (BatchConsumer,), {"batch_topics": frozenset({"t"})})
+        self.consumer: Any = object.__new__(kind)
         self.consumer._delivered = defaultdict(deque)
         self.consumer._acked_index = defaultdict(set)
         self.consumer._acked = defaultdict(list)
