@@ -6,7 +6,6 @@ import hashlib
 import inspect
 from collections import defaultdict, deque
 from collections.abc import Callable
-from typing import Any
 
 import faust
 import pytest
@@ -55,12 +54,17 @@ def test_faust_is_at_this_seam_what_our_side_was_written_for(name: str):
     )
 
 
+class BatchesOfT(BatchConsumer):
+    """Topic t is read in chunks."""
+
+    batch_topics = frozenset({"t"})
+
+
 class Acknowledged:
     """The parts of a consumer that commit positions come from."""
 
     def __init__(self) -> None:
-        kind = type("C", (BatchConsumer,), {"batch_topics": frozenset({"t"})})
-        self.consumer: Any = object.__new__(kind)
+        self.consumer = BatchesOfT.__new__(BatchesOfT)
         self.consumer._delivered = defaultdict(deque)
         self.consumer._acked_index = defaultdict(set)
         self.consumer._acked = defaultdict(list)
@@ -73,8 +77,7 @@ class Acknowledged:
         self.consumer._acked[TP0].append(last_offset)
 
     def committable(self) -> int | None:
-        offset: int | None = self.consumer._new_offset(TP0)
-        return offset
+        return self.consumer._new_offset(TP0)
 
 
 def test_only_the_acknowledged_prefix_of_chunks_is_committed():
