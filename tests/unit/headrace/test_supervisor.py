@@ -119,7 +119,8 @@ def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path):
         "from runtime.clock import SystemClock\n"
         "async def main():\n"
         "    s = Supervisor(SystemClock(), lambda c: print(c.pid, flush=True))\n"
-        "    s.start(ChildSpec('c', (sys.executable, '-c', 'import time; time.sleep(60)'), os.environ, pathlib.Path(sys.argv[1])))\n"
+        "    sleep = (sys.executable, '-c', 'import time; time.sleep(60)')\n"
+        "    s.start(ChildSpec('c', sleep, os.environ, pathlib.Path(sys.argv[1])))\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())"
     )
