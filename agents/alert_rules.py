@@ -13,8 +13,8 @@
 alert is resolved, since nobody is slowed down by a tool that nobody calls.
 
 A state row, MessagePack:  key ["al", tenant, tool]
-                           value [format, position, announced, phase, since ms, started ms, raised value ms, value ms,
-                                  transitions]
+                           value [format, position, announced, phase, since ms, started ms, raised ms, raised value ms,
+                                  value ms, transitions]
 `position` is the highest source offset folded when the row changed. `transitions` counts RAISED and RESOLVED (odd:
 raised last), `announced` how many of them have been pushed and acknowledged.
 """
@@ -60,26 +60,35 @@ class Rule:
 
 @dataclass(frozen=True)
 class AlertState:
-    """One alert's row: readings in ms of latency at the last raise and at the last transition."""
+    """One alert's row; times are event time.
+
+    since_ms: the last change of phase; started_ms: when the breach began; raised_ms: when it was raised.
+    raised_value_ms, value_ms: the readings at the last raise and at the last transition.
+    """
 
     position: int = -1
     announced: int = 0
     phase: Phase = Phase.OK
     since_ms: int = 0
     started_ms: int = 0
+    raised_ms: int = 0
     raised_value_ms: float = 0.0
     value_ms: float = 0.0
     transitions: int = 0
 
     @property
-    def unannounced(self) -> bool:
-        """Whether the last transition may not have been pushed yet."""
-        return self.transitions > self.announced
-
-    @property
     def last(self) -> Transition:
         """The last transition; only meaningful once there was one."""
         return Transition.RAISED if self.transitions % 2 else Transition.RESOLVED
+
+    def untold(self) -> tuple[Transition, ...]:
+        """Transitions of this alert that may not have been pushed yet, in order: a resolve brings its raise along."""
+        count = self.transitions - self.announced
+        if count <= 0:
+            return ()
+        if self.last is Transition.RESOLVED and count > 1:
+            return (Transition.RAISED, Transition.RESOLVED)
+        return (self.last,)
 
 
 def step(state: AlertState, rule: Rule, *, value_ms: float | None, at_ms: int, silent: bool = False) -> AlertState:
@@ -107,7 +116,8 @@ def _moved(state: AlertState, rule: Rule, value_ms: float, at_ms: int) -> AlertS
         case Phase.PENDING if value_ms <= rule.threshold_ms:
             return replace(state, phase=Phase.OK, since_ms=at_ms)
         case Phase.PENDING if lasted_ms >= rule.raise_after_ms:
-            return _transition(replace(state, raised_value_ms=value_ms), Phase.FIRING, at_ms, value_ms)
+            raised = replace(state, raised_ms=at_ms, raised_value_ms=value_ms)
+            return _transition(raised, Phase.FIRING, at_ms, value_ms)
         case Phase.FIRING if value_ms < rule.clear_ms:
             clearing = replace(state, phase=Phase.CLEARING, since_ms=at_ms)
             return _moved(clearing, rule, value_ms, at_ms)
@@ -144,6 +154,7 @@ def encode(state: AlertState) -> bytes:
             state.phase,
             state.since_ms,
             state.started_ms,
+            state.raised_ms,
             state.raised_value_ms,
             state.value_ms,
             state.transitions,

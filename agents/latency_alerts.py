@@ -35,6 +35,7 @@ class LatencyAlerts:
         self._silence_s = silence_s
         self._states: dict[Subject, AlertState] = {}
         self._newest: dict[Subject, tuple[int, float]] = {}
+        self._called: set[Subject] = set()
         self._changed: set[Subject] = set()
 
     def recover(self, rows: Iterable[tuple[bytes, bytes]], now_s: float) -> None:
@@ -51,11 +52,13 @@ class LatencyAlerts:
         subject = (key.tenant_id, key.tool)
         newest_ms, _ = self._newest.get(subject, (key.start_ms, 0.0))
         self._newest[subject] = (max(newest_ms, key.start_ms), now_s)
+        self._called.add(subject)
 
-    def judge(self, touched: Iterable[Subject], now_s: float) -> None:
-        """Judge the tools that were called, and look for silence at those with an alert."""
+    def judge(self, now_s: float) -> None:
+        """Judge the tools called since the last time, and look for silence at those with an alert."""
         pending = {subject for subject, state in self._states.items() if state.phase is not Phase.OK}
-        for subject in pending.union(touched):
+        called, self._called = self._called, set()
+        for subject in pending | called:
             state = self._states.get(subject, AlertState())
             _, heard_s = self._newest[subject]
             silent = now_s - heard_s >= self._silence_s
@@ -76,8 +79,8 @@ class LatencyAlerts:
         return [(alert_rules.encode_key(*s), alert_rules.encode(self._states[s])) for s in changed]
 
     def to_tell(self) -> Iterator[tuple[Subject, AlertState]]:
-        """Alerts whose last transition may not have been pushed."""
-        return ((subject, state) for subject, state in self._states.items() if state.unannounced)
+        """Alerts with transitions that may not have been pushed."""
+        return ((subject, state) for subject, state in self._states.items() if state.untold())
 
     def told(self, subject: Subject, transitions: int) -> None:
         """The transition with this number was pushed; the next flush writes that down."""

@@ -17,6 +17,8 @@ from contracts.times import moment_of
 from tables import tool_latency as tl
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from runtime.settings import Settings
     from streams.kafka_log import Outgoing
 
@@ -46,10 +48,13 @@ class Messages:
         message = push.of_window(self._window(key, row, closed=False))
         return latest_record(self.names, message, conflation_key=f"{message.channel}:running", now_ms=now_ms)
 
-    def alert(self, tenant_id: TenantId, tool: str, state: AlertState, *, partition: int, now_ms: int) -> Outgoing:
-        """An alert's last transition, on the tenant's log."""
-        message = push.of_alert(self._alert(tenant_id, tool, state))
-        return push_record(self.names, message, source=self._source(partition, state.position), now_ms=now_ms)
+    def alerts(
+        self, tenant_id: TenantId, tool: str, state: AlertState, *, partition: int, now_ms: int
+    ) -> Iterator[Outgoing]:
+        """An alert's transitions that were not told yet, on the tenant's log."""
+        for transition in state.untold():
+            message = push.of_alert(self._alert(tenant_id, tool, state, transition))
+            yield push_record(self.names, message, source=self._source(partition, state.position), now_ms=now_ms)
 
     def _source(self, partition: int, position: int) -> str:
         return f"{self.source_topic}/{partition}/{position}"
@@ -75,25 +80,29 @@ class Messages:
             revision=tl.revision_of(row),
         )
 
-    def _alert(self, tenant_id: TenantId, tool: str, state: AlertState) -> AlertRaised | AlertResolved:
+    def _alert(
+        self, tenant_id: TenantId, tool: str, state: AlertState, transition: Transition
+    ) -> AlertRaised | AlertResolved:
         critical = state.raised_value_ms >= CRITICAL_RATIO * self.threshold_ms
         raised = AlertRaised(
             version=VERSION,
             tenant_id=tenant_id,
-            ts=moment_of(state.since_ms),
+            ts=moment_of(state.raised_ms),
             alert_id=alert_id_of(ALERT_NAME, tool, state.started_ms),
             name=ALERT_NAME,
             subject=tool,
             severity="critical" if critical else "warning",
-            value_ms=state.value_ms,
+            value_ms=state.raised_value_ms,
             threshold_ms=self.threshold_ms,
             started_at=moment_of(state.started_ms),
             playbook=PLAYBOOK,
             labels={"tool": tool},
         )
-        if state.last is Transition.RAISED:
+        if transition is Transition.RAISED:
             return raised
-        return AlertResolved(**msgspec.structs.asdict(raised), resolved_at=moment_of(state.since_ms))
+        resolved_at = moment_of(state.since_ms)
+        told = msgspec.structs.asdict(raised) | {"ts": resolved_at, "value_ms": state.value_ms}
+        return AlertResolved(**told, resolved_at=resolved_at)
 
 
 def messages_of(settings: Settings) -> Messages:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from contracts.errors import HeadraceError
@@ -68,6 +69,9 @@ class Sinks:
     burial: Burial
     metrics: AgentMetrics
     clock: Clock
+    fatal: Callable[[str, BaseException], None]
+    """Called with a sentence and the cause when a flush fails for a reason that no waiting mends: a bug, or a row of
+    a newer version. It ends the process; its successor starts from what is durable."""
 
 
 class Runner:
@@ -88,7 +92,7 @@ class Runner:
         self._stopping = False
 
     async def consume(self, chunks: AsyncIterator[Chunk]) -> None:
-        """Fold chunks as they come and flush beside it, until cancelled. A task that fails ends the agent."""
+        """Fold chunks as they come and flush beside it, until cancelled."""
         try:
             async for chunk in chunks:
                 await self._fold(chunk)
@@ -120,15 +124,18 @@ class Runner:
 
     def _open(self, number: int) -> OwnedPartition:
         owned = OwnedPartition(self.name, number, self._open_work(number), self._out, self._table)
+        owned.task.add_done_callback(partial(self._ended_by_itself, number))
         self._partitions[number] = owned
         return owned
+
+    def _ended_by_itself(self, number: int, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._out.fatal(f"agent {self.name}: partition {number} cannot be flushed", error)
 
     async def _fold(self, chunk: Chunk) -> None:
         if self._stopping:
             return  # not acknowledged, so it comes again
         owned = self._partitions.get(chunk.partition) or self._open(chunk.partition)
-        if owned.task.done():
-            await owned.task  # raises what ended it: the agent crashes, and Faust restarts it
         await owned.flushed_up_to(MAX_UNFLUSHED_RECORDS)
         if self._partitions.get(chunk.partition) is owned:
             owned.fold(chunk)

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from tables.window_table import WindowTable
 
 NAME = "tool_calls"
+# In event time: after an outage minutes of calls are folded at once, and a breach in the midst of them is one too.
+JUDGE_EVERY_MS = 1000
 
 
 def register(host: AgentHost) -> WindowTable:
@@ -138,7 +140,7 @@ class ToolCallWork:
         if now_s - self._opened_s >= self._rows.rules.idle_s:
             self._rows.guess_broker(now_ms, now_s)
         dirty = self._rows.take_dirty()
-        self._alerts.judge({(key.tenant_id, key.tool) for key in dirty}, now_s)
+        self._alerts.judge(now_s)
         changes: list[Change] = [(tl.encode_key(key), tl.encode_row(row)) for key, row in dirty.items()]
         changes += self._alerts.take_changed()
         changes += [(tl.encode_key(key), None) for key in self._rows.take_expired(now_s)]
@@ -158,6 +160,7 @@ class ToolCallWork:
 
     def _fold_one(self, record: SourceRecord, sample: ToolSample, tenant_id: TenantId, now_s: float) -> None:
         key = self._rows.key_of(tenant_id, sample.tool, sample.ts_ms)
+        second = self._rows.watermark_ms(tenant_id, now_s) // JUDGE_EVERY_MS
         folded = self._rows.fold(
             key,
             sample.ts_ms,
@@ -169,6 +172,8 @@ class ToolCallWork:
         match folded:
             case Folded.COUNTED | Folded.LATE:
                 self._alerts.heard(key, now_s)
+                if self._rows.watermark_ms(tenant_id, now_s) // JUDGE_EVERY_MS > second:
+                    self._alerts.judge(now_s)
                 if folded is Folded.LATE:
                     self._metrics.late.labels("tool_latency", "counted").inc()
             case Folded.REPEAT:
@@ -193,7 +198,7 @@ class ToolCallWork:
         telling = list(self._alerts.to_tell())
         self._telling = [(*subject, state.transitions) for subject, state in telling]
         for subject, state in telling:
-            yield self._messages.alert(*subject, state, partition=self._rows.number, now_ms=now_ms)
+            yield from self._messages.alerts(*subject, state, partition=self._rows.number, now_ms=now_ms)
 
     def _running(self, dirty: dict[tl.WindowKey, tl.Row], now_s: float, now_ms: int) -> Iterator[Outgoing]:
         for key, row in dirty.items():

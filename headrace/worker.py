@@ -17,7 +17,7 @@ from agents.runner import Sinks
 from contracts.errors import SettingsError
 from contracts.names import Topic, kafka_topic
 from headrace import guard
-from headrace.worker_app import HeadraceApp, faust_options
+from headrace.worker_app import HeadraceApp, end_process, faust_options
 from headrace.worker_web import WorkerWeb
 from runtime.clock import Clock, SystemClock
 from runtime.health import Health
@@ -43,7 +43,7 @@ def build(settings: Settings, clock: Clock) -> HeadraceApp:
     batches.install(app, settings.kafka, [kafka_topic(settings.prefix, topic) for topic in SOURCES])
     metrics, health = Metrics(), Health(needs=("tables",))
     kafka, burial = Outlet(settings.kafka, clock), Burial(settings.postgres)
-    host = AgentHost(app, settings, Sinks(kafka, burial, AgentMetrics(metrics), clock))
+    host = AgentHost(app, settings, Sinks(kafka, burial, AgentMetrics(metrics), clock, fatal=end_process))
     orders.register(host)
     table = tool_calls.register(host)
     view = LatencyView(table, settings, clock)

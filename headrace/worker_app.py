@@ -7,8 +7,8 @@ starts only after recovery, and shows tables to anybody. `headrace.worker_web` s
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
-import sys
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import faust
@@ -16,7 +16,7 @@ from faust.app.base import BootStrategy
 
 from contracts.errors import HeadraceError, SettingsError
 from runtime import tokens
-from runtime.logs import configure
+from runtime.logs import configure, get_logger
 from runtime.process import report
 from streams import topics
 from streams.kafka_log import Cluster, kafka_down
@@ -135,6 +135,15 @@ def faust_options(settings: Settings) -> dict[str, Any]:
     }
 
 
+def end_process(what: str, cause: BaseException) -> None:
+    """End this process at once, with status 1: what it holds in memory can no longer be trusted.
+
+    Safe at any moment, as SIGKILL is: only what is durable counts, and whoever supervises starts it again.
+    """
+    get_logger(__name__).critical(what, exc_info=cause)
+    _exit(1)
+
+
 def _exit(status: int) -> NoReturn:
-    sys.stderr.flush()
+    logging.shutdown()
     os._exit(status)

@@ -23,6 +23,7 @@ def run(steps: Steps) -> list[tuple[int, Transition, AlertState]]:
         assert after.transitions - state.transitions in (0, 1)
         if after.transitions > state.transitions:
             told.append((at_ms, after.last, after))
+            assert after.untold()[-1] is after.last
         assert decode(encode(after)) == after
         state = after
     return told

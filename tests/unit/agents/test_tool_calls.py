@@ -224,3 +224,33 @@ def test_headers_that_are_not_text_make_a_letter_of_a_call_that_names_no_tenant(
     record.headers = (("tenant", b"\xff"),)
     bench.work.fold([record], 0.0)
     assert [letter.error_class for letter in bench.flush().letters] == ["BadText"]
+
+
+def test_a_window_recovered_without_further_calls_is_closed_and_its_flag_written():
+    bench = Bench()
+    bench.call(100, times=3)
+    bench.flush()
+    bench.restart()
+    for _ in range(30):
+        bench.clock.advance(1)
+        bench.flush()
+    assert len(bench.log_ids()) == 1
+    bench.restart()
+    bench.clock.advance(30)
+    bench.flush()
+    assert len(bench.log_ids()) == 1
+
+
+def test_a_slow_spell_folded_in_one_backlog_is_raised_and_resolved():
+    bench = Bench()
+    records = []
+    for second in range(60):
+        bench.clock.advance(1)
+        ts = bench.clock.now().isoformat()
+        body = {"event": "tool_call", "version": "1.0", "tenant_id": TENANT, "tool": "search", "args": {}, "ts": ts}
+        slow = 10 <= second < 25
+        records += [bench.record(json.dumps(body | {"latency_ms": 5_000 if slow else 100}).encode()) for _ in range(3)]
+    bench.work.fold(records, bench.clock.monotonic_s())
+    bench.flush()
+    alerts = [i.rsplit(":", 1)[1] for i in bench.log_ids() if i.startswith("al:")]
+    assert alerts == ["raised", "resolved"]

@@ -1,0 +1,129 @@
+"""The runner's order of steps, driven with work that the test writes; servers are left out by having no effects."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+
+from agents.burial import Burial
+from agents.effects import Effects, SourceRecord
+from agents.metrics import AgentMetrics
+from agents.runner import Chunk, Runner, Sinks
+from runtime.clock import ManualClock
+from runtime.metrics import Metrics
+from runtime.settings import Settings
+from streams.kafka_outlet import Outlet
+from tests.support.aio import run
+
+
+class Counting:
+    """Work without effects that notes what it is asked."""
+
+    def __init__(self, notes: list[str], *, broken: bool = False) -> None:
+        self.notes = notes
+        self.broken = broken
+
+    def fold(self, records: Sequence[SourceRecord], now_s: float) -> None:
+        del now_s
+        self.notes.append(f"fold {len(records)}")
+
+    def take(self, now_s: float) -> Effects:
+        del now_s
+        if self.broken and self.notes:
+            raise KeyError("a bug")
+        return Effects()
+
+    def settled(self, effects: Effects) -> None:
+        del effects
+
+
+class Rec:
+    """A record as far as the runner looks at it."""
+
+    topic, partition, offset, timestamp, key, value, headers = "t", 0, 0, 0, b"", b"", ()
+
+
+class Bench:
+    def __init__(self, *, broken: bool = False) -> None:
+        settings, clock = Settings(), ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+        self.notes: list[str] = []
+        self.fatal: list[str] = []
+        self.queue: asyncio.Queue[Chunk] = asyncio.Queue()
+        sinks = Sinks(
+            Outlet(settings.kafka, clock),
+            Burial(settings.postgres),
+            AgentMetrics(Metrics()),
+            clock,
+            fatal=lambda what, _cause: self.fatal.append(what),
+        )
+        self.runner = Runner("test", lambda _partition: Counting(self.notes, broken=broken), sinks)
+
+    def deliver(self, records: int, partition: int = 0) -> None:
+        async def acknowledge() -> None:
+            self.notes.append(f"ack {records}")
+
+        self.queue.put_nowait(Chunk(partition, [Rec()] * records, acknowledge))
+
+    async def chunks(self) -> AsyncIterator[Chunk]:
+        while True:
+            yield await self.queue.get()
+
+
+async def settle() -> None:
+    await asyncio.sleep(0.05)
+
+
+def test_a_chunk_is_acknowledged_after_its_flush():
+    async def scenario() -> None:
+        bench = Bench()
+        consuming = asyncio.create_task(bench.runner.consume(bench.chunks()))
+        bench.deliver(3)
+        await settle()
+        assert bench.notes == ["fold 3", "ack 3"]
+        consuming.cancel()
+        await asyncio.gather(consuming, return_exceptions=True)
+
+    run(scenario())
+
+
+def test_a_chunk_of_a_revoked_partition_is_not_acknowledged():
+    async def scenario() -> None:
+        bench = Bench()
+        bench.deliver(3)
+        await bench.runner._fold(bench.queue.get_nowait())
+        bench.runner.revoke()
+        await settle()
+        assert bench.notes == ["fold 3"]
+
+    run(scenario())
+
+
+def test_a_flush_that_fails_for_no_servers_sake_is_fatal_and_acknowledges_nothing():
+    async def scenario() -> None:
+        bench = Bench(broken=True)
+        consuming = asyncio.create_task(bench.runner.consume(bench.chunks()))
+        bench.deliver(3)
+        await settle()
+        assert bench.fatal == ["agent test: partition 0 cannot be flushed"]
+        assert bench.notes == ["fold 3"]
+        consuming.cancel()
+        await asyncio.gather(consuming, return_exceptions=True)
+
+    run(scenario())
+
+
+def test_after_drain_nothing_more_is_taken_in():
+    async def scenario() -> None:
+        bench = Bench()
+        consuming = asyncio.create_task(bench.runner.consume(bench.chunks()))
+        bench.deliver(3)
+        await settle()
+        await bench.runner.drain(1.0)
+        bench.deliver(4)
+        await settle()
+        assert bench.notes == ["fold 3", "ack 3"]
+        consuming.cancel()
+        await asyncio.gather(consuming, return_exceptions=True)
+
+    run(scenario())
