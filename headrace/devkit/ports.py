@@ -86,4 +86,4 @@ def listens(pid: int, number: int) -> bool:
         connections = psutil.Process(pid).net_connections(kind="tcp")
     except psutil.Error:
         return False
-    return any(c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == number for c in connections)
+    return any(c.status == psutil.CONN_LISTEN and c.laddr.port == number for c in connections)

@@ -37,7 +37,7 @@ def data_dir() -> Iterator[Path]:
 
 def is_ready(gateway: object) -> bool:
     with urllib.request.urlopen(f"{gateway}/readyz", timeout=5) as answer:  # noqa: S310  # our own loopback address
-        return answer.status == HTTPStatus.OK
+        return bool(answer.status == HTTPStatus.OK)
 
 
 def start(data_dir: Path, *options: str) -> subprocess.Popen[str]:

@@ -123,14 +123,19 @@ class Bench:
 
     async def until(self, count: int, timeout_s: float = 20.0) -> list[Record]:
         """Everything in the orders topic, once it holds at least `count` records."""
-        found: list[Record] = []
+        cluster = Cluster(self.settings.kafka)
 
         async def enough() -> bool:
-            found[:] = await self.records()
-            return len(found) >= count
+            partitions = (await cluster.topics()).get(self.topic, 0)
+            ends = await cluster.true_end_offsets(Partition(self.topic, number) for number in range(partitions))
+            return sum(ends.values()) >= count
 
-        await eventually(enough, timeout_s)
-        return found
+        try:
+            await cluster.start()
+            await eventually(enough, timeout_s)
+        finally:
+            await cluster.stop()
+        return await self.records()
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], timeout_s: float = 15.0) -> None:

@@ -54,7 +54,7 @@ def test_a_killed_child_is_started_again_and_told_of(tmp_path: Path):
 
     run(scenario())
     assert len(started) == 2
-    assert all(gone(pid) for pid in started)
+    assert all(pid is not None and gone(pid) for pid in started)
 
 
 def test_a_child_that_ignores_sigterm_is_killed_after_the_grace_time(tmp_path: Path):
