@@ -53,30 +53,27 @@ def migrate() -> None:
     raise typer.Exit(wiring.migrate())
 
 
+DataDir = Annotated[Path, typer.Option(help="Where servers, state and logs of this run are kept.")]
+Duration = Annotated[float | None, typer.Option(help="Seconds of traffic; then compare, report and end.", min=1)]
+KILL_HELP = "Fault injection: SIGKILL relay, mirror, worker[-N] or gateway. NAME:SECONDS[:wipe]; repeatable."
+Kills = Annotated[list[str] | None, typer.Option(help=KILL_HELP)]
+
+
 @app.command()
 def dev(  # noqa: PLR0913 - one argument an option
     *,
-    data_dir: Annotated[Path, typer.Option(help="Where servers, state and logs of this run are kept.")] = Path(
-        ".headrace"
-    ),
+    data_dir: DataDir = Path(".headrace"),
     port: Annotated[int | None, typer.Option(help="Port of the page.", min=1, max=65_535)] = None,
     workers: Annotated[int, typer.Option(help="How many workers share the stream.", min=1, max=16)] = 1,
     traffic: Annotated[bool, typer.Option(help="Run the sample shop.")] = True,
     rate: Annotated[float, typer.Option(help="Events a second of the sample shop.", min=0.1, max=5000)] = 20.0,
-    duration: Annotated[
-        float | None, typer.Option(help="Seconds of traffic; then compare, report and end.", min=1)
-    ] = None,
+    duration: Duration = None,
     json: Annotated[bool, typer.Option("--json", help="Report as one JSON object on standard output.")] = False,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     postgres_url: Annotated[str | None, typer.Option(help="A PostgreSQL of your own.")] = None,
     redis_url: Annotated[str | None, typer.Option(help="A Redis or Valkey of your own.")] = None,
     kafka: Annotated[str, typer.Option(help="embedded, apache (after `make kafka`), or HOST:PORT.")] = "embedded",
-    kill: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Fault injection: SIGKILL relay, mirror, worker[-N] or gateway. NAME:SECONDS[:wipe]; repeatable."
-        ),
-    ] = None,
+    kill: Kills = None,
 ) -> None:
     """Run everything on this machine, with sample traffic, and print the page's address."""
     from headrace import dev as command

@@ -1,0 +1,195 @@
+"""Settings of each process, and of the alert that the worker raises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from runtime.settings_group import Group
+
+
+class RelaySettings(Group):
+    """PostgreSQL outbox to Redis Streams."""
+
+    batch_rows: int = Field(default=500, ge=1, le=10_000, description="Most rows claimed in one transaction.")
+    batch_bytes: int = Field(
+        default=8_388_608, ge=65_536, le=268_435_456, description="Most payload bytes claimed in one transaction."
+    )
+    poll_s: float = Field(
+        default=0.02,
+        ge=0.001,
+        le=10,
+        description="Pause between two looks at an empty outbox. The doorbell ends it early; polling finds what "
+        "a lost doorbell missed.",
+    )
+    idle_poll_s: float = Field(
+        default=0.25, ge=0.001, le=60, description="Pause that `poll_s` grows to while the outbox stays empty."
+    )
+    shards: int = Field(
+        default=64,
+        ge=1,
+        le=64,
+        description="Most of the 64 aggregate shards one relay claims at a time; lower it to share work.",
+    )
+    young_row_s: float = Field(
+        default=60.0,
+        ge=1,
+        le=3600,
+        description="The scan hint stays behind rows younger than this, so that an id which commits late is "
+        "found by the next poll.",
+    )
+    host: str = Field(default="127.0.0.1", description="Address of /metrics, /healthz and /readyz.")
+    port: int = Field(
+        default=8021, ge=0, le=65_535, description="Port of /metrics and /healthz; 0 switches the server off."
+    )
+
+
+class MirrorSettings(Group):
+    """Redis Streams to Kafka."""
+
+    batch_entries: int = Field(
+        default=500,
+        ge=1,
+        le=10_000,
+        description="Most entries of one stream in flight; bounds memory while Kafka stalls.",
+    )
+    lease_s: float = Field(
+        default=6.0, ge=1, le=120, description="A stream's owner is replaced this long after its last sign of life."
+    )
+    keep_entries: int = Field(
+        default=10_000,
+        ge=0,
+        le=10_000_000,
+        description="Mirrored entries kept behind the slowest reader before trimming.",
+    )
+    host: str = Field(default="127.0.0.1", description="Address of /metrics, /healthz and /readyz.")
+    port: int = Field(
+        default=8022, ge=0, le=65_535, description="Port of /metrics and /healthz; 0 switches the server off."
+    )
+
+
+class WorkerSettings(Group):
+    """The Faust worker: agents and tables."""
+
+    group: str = Field(
+        default="headrace-worker",
+        min_length=1,
+        max_length=200,
+        description="Kafka consumer group; also names the changelog topics.",
+    )
+    data_dir: Path = Field(
+        default=Path(".headrace/worker"),
+        description="Folder for local state. Each worker needs its own; two workers in one folder corrupt each other.",
+    )
+    host: str = Field(default="127.0.0.1", description="Address the worker's web views listen on.")
+    port: int = Field(default=6066, ge=1, le=65_535, description="Port of the worker's web views, /metrics and health.")
+    advertised_url: str = Field(
+        default="", description="URL under which other workers and the gateway reach this one. Empty: http://host:port."
+    )
+    window_s: int = Field(default=10, ge=1, le=3600, description="Length of the tumbling base windows, by event time.")
+    window_retention_s: int = Field(
+        default=3600, ge=60, le=2_592_000, description="How long a closed window is kept in its table, by event time."
+    )
+    lateness_s: float = Field(
+        default=2.0, ge=0, le=3600, description="A window closes once its tenant's watermark is this far past its end."
+    )
+    idle_close_s: float = Field(
+        default=5.0,
+        ge=0.5,
+        le=3600,
+        description="When a tenant sends nothing for this long, its watermark follows the broker's clock, so "
+        "that its last windows close too.",
+    )
+    future_skew_s: float = Field(
+        default=60.0,
+        ge=0,
+        le=86_400,
+        description="An event dated further ahead of the broker's clock than this is dead-lettered.",
+    )
+    running_interval_s: float = Field(
+        default=1.0,
+        ge=0.1,
+        le=60,
+        description="Shortest time between two running-window messages of one tenant and tool.",
+    )
+    session_timeout_s: float = Field(
+        default=6.0, ge=1, le=300, description="Kafka replaces a worker that has been silent for this long."
+    )
+
+
+class GatewaySettings(Group):
+    """The delivery edge: SSE, tables, the page."""
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8020, ge=1, le=65_535, description="Port to listen on.")
+    public_https: bool = Field(
+        default=False,
+        description="true when clients come over HTTPS (TLS ends in a proxy): the session cookie gets Secure and "
+        "the __Host- prefix.",
+    )
+    allowed_origins: tuple[str, ...] = Field(
+        default=(), description="Further origins that may use the session cookie; the gateway's own origin always may."
+    )
+    worker_urls: tuple[str, ...] = Field(
+        default=("http://127.0.0.1:6066",),
+        description="Where the workers' table views are; every address that a host name resolves to is asked.",
+    )
+    table_timeout_s: float = Field(
+        default=2.0,
+        gt=0,
+        le=30,
+        description="Longest wait for one worker's answer; a late one is left out and the answer marked partial.",
+    )
+    heartbeat_s: float = Field(
+        default=15.0,
+        ge=1,
+        le=120,
+        description="Time between two comments on a quiet stream, so that proxies keep it open.",
+    )
+    ring_bytes: int = Field(
+        default=16_777_216,
+        ge=65_536,
+        le=4_294_967_296,
+        description="Bytes of recent messages kept in memory for each push partition.",
+    )
+    ring_age_s: float = Field(default=600.0, ge=1, le=86_400, description="Messages older than this leave the ring.")
+    dedupe_entries: int = Field(
+        default=200_000,
+        ge=1000,
+        le=10_000_000,
+        description="Message ids remembered for each push partition, to drop repeats.",
+    )
+    slow_client_s: float = Field(
+        default=15.0, ge=1, le=600, description="A client that takes nothing for this long is disconnected."
+    )
+    connections: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Most open streams; further clients are told to come back later.",
+    )
+    drain_s: float = Field(default=3.0, ge=0, le=120, description="On SIGTERM, clients are sent away over this time.")
+
+
+class AlertSettings(Group):
+    """The tool latency alert."""
+
+    tool_latency_p95_ms: float = Field(
+        default=1000.0, gt=0, le=600_000, description="The alert is raised when a tool's p95 in a window is above this."
+    )
+    clear_ratio: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="It clears below threshold * clear_ratio (hysteresis). 1 switches the gap off.",
+    )
+    min_count: int = Field(
+        default=10, ge=1, le=1_000_000, description="Windows with fewer calls say nothing about a tool."
+    )
+    raise_after_s: float = Field(
+        default=2.0, ge=0, le=3600, description="The breach must last this long in event time."
+    )
+    clear_after_s: float = Field(
+        default=5.0, ge=0, le=3600, description="The recovery must last this long in event time."
+    )
