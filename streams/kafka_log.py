@@ -1,6 +1,6 @@
 """Kafka as a log: read partitions, ask where they begin and end, create topics.
 
-With `streams.kafka_producer` (sending) and `streams.batches` (inside Faust) the only importer of aiokafka.
+`streams.kafka_producer` sends. These two and `streams.batches` (inside Faust) alone import aiokafka.
 
 What the embedded broker does differently, and what is done about it here:
 
@@ -8,7 +8,8 @@ What the embedded broker does differently, and what is done about it here:
    right, so `true_end_offsets` takes the larger of both; on Apache Kafka they are the same.
 2. A fetch beyond the end is not refused but answered empty, so a reader of a log that was emptied would wait
    for ever: readers compare `cluster_epoch` and `Fetched.end`.
-3. A metadata request that names a missing topic creates it. Only requests for *all* topics are sent here.
+3. A metadata request that names a missing topic creates it, unless it says not to; aiokafka's own never do. So its
+   clients are made to ask for all topics, and no topic is ever named to them.
 4. A fetch with max_wait 0 is answered without any partition: the shortest wait used is 1 ms.
 5. It has no idempotent producer: see `Producer`.
 """
@@ -18,14 +19,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import PartitionRecords
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError, for_code
+from aiokafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    KafkaError,
+    NotCoordinatorError,
+    OffsetOutOfRangeError,
+    for_code,
+)
 from aiokafka.partitioner import murmur2
 from aiokafka.protocol.admin import CreateTopicsRequest
 from aiokafka.protocol.commit import OffsetFetchRequest
@@ -34,7 +42,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 
-from contracts.errors import ServerMissing
+from streams.kafka_connection import connection, kafka_down, not_ready, patiently, to_the_end
 from streams.records import Fetched, Headers, Outgoing, Partition, Position, Record
 
 if TYPE_CHECKING:
@@ -42,7 +50,6 @@ if TYPE_CHECKING:
 
 # The values are offered here as well: who talks to Kafka needs one import.
 __all__ = [
-    "MAX_RECORD_BYTES",
     "Cluster",
     "Fetched",
     "Headers",
@@ -52,23 +59,15 @@ __all__ = [
     "Partition",
     "Position",
     "Record",
-    "connection",
     "kafka_down",
     "partition_for",
-    "to_the_end",
 ]
 
-Result = TypeVar("Result")
-
-# A record may carry a payload of 1 MiB plus its headers; topics are created with the same limit.
-MAX_RECORD_BYTES = 2 * 1024 * 1024
-_BATCH_BYTES = 1024 * 1024
 _FETCH_BYTES = 4 * 1024 * 1024
 _EARLIEST, _LATEST = -2, -1
 _READ_COMMITTED = 1
 _CHECK_CRCS = True
 _TOPIC_EXISTS = 36
-_PATIENCE_S = 3.0
 
 
 class NewTopic(NamedTuple):
@@ -88,14 +87,6 @@ class OffsetGone(Exception):  # noqa: N818 - a fact about the log, not a failure
 def partition_for(key: bytes, partitions: int) -> int:
     """The partition in [0, partitions) that Kafka's default partitioner gives `key` (murmur2)."""
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
-
-
-def kafka_down(settings: KafkaSettings, reason: object) -> ServerMissing:
-    """The transient error for a cluster that does not answer or refuses."""
-    text = str(reason) or type(reason).__name__
-    return ServerMissing(
-        "Kafka", settings.bootstrap, text, "start it, or set HEADRACE_KAFKA__BOOTSTRAP to one that runs"
-    )
 
 
 class Cluster:
@@ -185,15 +176,13 @@ class Cluster:
 
     async def begin_offsets(self, places: Iterable[Partition]) -> dict[Partition, int]:
         """The oldest offset kept in each partition."""
-        return await self._list_offsets(places, _EARLIEST)
+        asked = list(places)
+        return await patiently(lambda: self._list_offsets(asked, _EARLIEST))
 
     async def true_end_offsets(self, places: Iterable[Partition]) -> dict[Partition, int]:
         """The offset that the next record of each partition will get, on every broker."""
-        ends = await self._list_offsets(places, _LATEST)
-        if ends:
-            for answer in await self.fetch(ends):
-                ends[answer.partition] = max(ends[answer.partition], answer.end, answer.next_offset)
-        return ends
+        asked = list(places)
+        return await patiently(lambda: self._true_ends(asked))
 
     async def read_tail(self, place: Partition, count: int) -> list[Record]:
         """The records at the last `count` offsets of a partition, in offset order."""
@@ -212,14 +201,25 @@ class Cluster:
         by_topic: dict[str, list[int]] = defaultdict(list)
         for place in places:
             by_topic[place.topic].append(place.number)
+        return await patiently(lambda: self._committed(group, by_topic))
+
+    async def _committed(self, group: str, by_topic: Mapping[str, list[int]]) -> dict[Partition, int]:
         node = await self._guard(self._client.coordinator_lookup(0, group))
         answer = await self._send(node, OffsetFetchRequest(group, list(by_topic.items())))
-        return {
-            Partition(topic, number): offset
-            for topic, rows in answer.topics
-            for number, offset, _metadata, code in rows
-            if code == 0 and offset >= 0
-        }
+        found: dict[Partition, int] = {}
+        for topic, rows in answer.topics:
+            for number, offset, _metadata, code in rows:
+                self._check(code, Partition(topic, number))
+                if offset >= 0:
+                    found[Partition(topic, number)] = offset
+        return found
+
+    async def _true_ends(self, places: list[Partition]) -> dict[Partition, int]:
+        ends = await self._list_offsets(places, _LATEST)
+        if ends:
+            for answer in await self.fetch(ends):
+                ends[answer.partition] = max(ends[answer.partition], answer.end, answer.next_offset)
+        return ends
 
     async def _list_offsets(self, places: Iterable[Partition], at: int) -> dict[Partition, int]:
         asked: dict[int, dict[str, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
@@ -259,12 +259,14 @@ class Cluster:
             if leader is not None and leader != -1:
                 return int(leader)
             await self.refresh()
-        raise kafka_down(self._settings, f"{place.topic}/{place.number} has no leader or does not exist")
+        raise not_ready(self._settings, f"{place.topic}/{place.number} has no leader or does not exist")
 
     def _check(self, code: int, place: Partition) -> None:
         if code != 0:
             self._client.force_metadata_update()
-            raise kafka_down(self._settings, f"{place.topic}/{place.number}: {for_code(code).__name__}")
+            error = for_code(code)
+            failed = not_ready if error.retriable else kafka_down
+            raise failed(self._settings, f"{place.topic}/{place.number}: {error.__name__}")
 
     async def _send(self, node: object, request: object) -> Any:  # noqa: ANN401 - aiokafka has no types
         return await self._guard(self._client.send(node, request))
@@ -272,32 +274,11 @@ class Cluster:
     async def _guard(self, call: Awaitable[Any]) -> Any:  # noqa: ANN401 - the same
         try:
             return await call
+        except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError) as error:
+            raise not_ready(self._settings, str(error)) from error
         except (KafkaError, OSError, TimeoutError) as error:
             raise kafka_down(self._settings, error) from error
 
 
-async def to_the_end(call: Coroutine[Any, Any, Result]) -> Result:
-    """What `call` returns. A cancellation waits a little for its end: aiokafka leaves sockets open when interrupted."""
-    task = asyncio.ensure_future(call)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task}, timeout=_PATIENCE_S)
-        task.cancel()
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()
-        raise
-
-
 def _epoch_of(cluster_id: str) -> str:
     return hashlib.sha256(cluster_id.encode()).hexdigest()[:8]
-
-
-def connection(settings: KafkaSettings) -> dict[str, Any]:
-    """The arguments that every aiokafka client of ours is made with."""
-    return {
-        "bootstrap_servers": settings.bootstrap,
-        "client_id": "headrace",
-        "request_timeout_ms": int(settings.send_timeout_s * 1000),
-    }

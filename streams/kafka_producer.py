@@ -21,17 +21,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from streams.kafka_log import (
-    MAX_RECORD_BYTES,
-    Headers,
-    Outgoing,
-    Partition,
-    Position,
-    connection,
-    kafka_down,
-    partition_for,
-    to_the_end,
-)
+from streams.kafka_connection import MAX_RECORD_BYTES, connection, kafka_down, to_the_end
+from streams.kafka_log import partition_for
+from streams.records import Headers, Outgoing, Partition, Position
 
 if TYPE_CHECKING:
     from runtime.settings import KafkaSettings

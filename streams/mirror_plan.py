@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from streams.kafka_log import Partition, Record
+from streams.records import Partition, Record
 
 # Records of each partition that a new owner reads. More than one batch, since a batch may go to one
 # partition; and a second's worth, since that is what Redis (appendfsync everysec) may forget and its relay

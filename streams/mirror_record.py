@@ -15,8 +15,8 @@ from contracts.errors import ContractError, MissingField, TooLarge
 from contracts.names import LOCAL_LIMITS, Mode
 from contracts.outbox import decode_entry
 from contracts.routing import partition_key
-from streams.kafka_log import Headers, Outgoing
 from streams.mirror_plan import StreamId, parse_id
+from streams.records import Headers, Outgoing
 
 if TYPE_CHECKING:
     from streams.redis_log import Entry

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from contracts.names import Topic, kafka_topic
-from streams.kafka_log import MAX_RECORD_BYTES, Cluster, NewTopic, kafka_down
+from streams.kafka_connection import MAX_RECORD_BYTES, kafka_down
+from streams.kafka_log import Cluster, NewTopic
 
 if TYPE_CHECKING:
     from runtime.settings import KafkaSettings, Settings

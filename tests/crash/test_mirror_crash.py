@@ -14,10 +14,10 @@ from functools import partial
 import pytest
 
 from contracts.names import Stream
-from streams.kafka_log import Cluster, Partition
+from streams.kafka_log import Partition
 from tests.support.aio import run
 from tests.support.checkout import ROOT
-from tests.support.mirroring import CLEAN, Bench, bench, entries, eventually, recount, settings_for
+from tests.support.mirroring import CLEAN, Bench, bench, connected, entries, eventually, recount, settings_for
 from tests.support.servers import kafka_is_embedded
 
 ENTRIES = 25_000
@@ -62,17 +62,13 @@ async def _flow(at: Bench) -> None:
 
 async def _records_land(at: Bench) -> None:
     """Return just after Kafka took records whose position is, most likely, not stored yet."""
-    cluster = Cluster(at.settings.kafka)
-    try:
-        await cluster.start()
+    async with connected(at.settings) as cluster:
         places = [Partition(at.topic, number) for number in range(at.settings.kafka.partitions)]
         before = await cluster.true_end_offsets(places)
         with suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 while await cluster.true_end_offsets(places) == before:
                     pass
-    finally:
-        await cluster.stop()
 
 
 async def _at_work(at: Bench, child: asyncio.subprocess.Process) -> bool:

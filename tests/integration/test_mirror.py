@@ -11,12 +11,12 @@ from contracts.names import LAG_CHANNEL, Stream, Topic, kafka_topic, redis_strea
 from contracts.push import decode
 from headrace.servers import probes, tansu, valkey
 from runtime.settings import Settings
-from streams.kafka_log import Cluster, Partition
+from streams.kafka_log import Partition
 from streams.leases import Leases
 from streams.mirror_record import INVALID
 from streams.redis_log import NewEntry
 from tests.support.aio import run
-from tests.support.mirroring import CLEAN, Bench, bench, eventually, numbers_of, recount, settings_for
+from tests.support.mirroring import CLEAN, Bench, bench, connected, eventually, numbers_of, recount, settings_for
 from tests.support.servers import kafka_is_embedded
 
 embedded_only = pytest.mark.skipif(not kafka_is_embedded(), reason="starts embedded servers of its own")
@@ -274,10 +274,8 @@ def test_topics_that_nobody_made_are_made(mirror_settings: Settings):
             async with at.mirror():
                 await at.publish(range(1))
                 await at.until(1)
-            cluster = Cluster(at.settings.kafka)
-            await cluster.start()
-            found = await cluster.topics()
-            await cluster.stop()
+            async with connected(at.settings) as cluster:
+                found = await cluster.topics()
             assert {kafka_topic(at.settings.prefix, topic) for topic in Topic} <= set(found)
 
     run(scenario())

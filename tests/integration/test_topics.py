@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from runtime.settings import Settings
-from streams.kafka_log import Cluster, NewTopic
+from streams.kafka_log import NewTopic
 from streams.topics import ensure, wanted
 from tests.support.aio import run
-from tests.support.mirroring import settings_for
+from tests.support.mirroring import connected, eventually, settings_for
 from tests.support.servers import kafka_is_embedded
 
 
@@ -19,14 +19,12 @@ def _settings(prefix: str, redis_url: str, kafka_url: str) -> Settings:
 def test_missing_topics_are_created_once(prefix: str, redis_url: str, kafka_url: str):
     async def scenario() -> None:
         settings = _settings(prefix, redis_url, kafka_url)
-        cluster = Cluster(settings.kafka)
-        await cluster.start()
         names = [topic.name for topic in wanted(settings)]
-        assert await ensure(cluster, settings) == names
-        assert await ensure(cluster, settings) == []
-        found = await cluster.topics()
+        async with connected(settings) as cluster:
+            assert await ensure(cluster, settings) == names
+            assert await ensure(cluster, settings) == []
+            found = await cluster.topics()
         assert {found[name] for name in names} == {settings.kafka.partitions}
-        await cluster.stop()
 
     run(scenario())
 
@@ -34,13 +32,16 @@ def test_missing_topics_are_created_once(prefix: str, redis_url: str, kafka_url:
 def test_a_topic_that_exists_keeps_its_partitions(prefix: str, redis_url: str, kafka_url: str):
     async def scenario() -> None:
         settings = _settings(prefix, redis_url, kafka_url)
-        cluster = Cluster(settings.kafka)
-        await cluster.start()
         name = f"{prefix}.orders"
-        await cluster.create_topics([NewTopic(name, 2, 1, {})])
-        assert name not in await ensure(cluster, settings)
-        assert (await cluster.topics())[name] == 2
-        await cluster.stop()
+
+        async def visible() -> bool:
+            return name in await cluster.topics()
+
+        async with connected(settings) as cluster:
+            await cluster.create_topics([NewTopic(name, 2, 1, {})])
+            await eventually(visible)
+            assert name not in await ensure(cluster, settings)
+            assert (await cluster.topics())[name] == 2
 
     run(scenario())
 
@@ -48,10 +49,8 @@ def test_a_topic_that_exists_keeps_its_partitions(prefix: str, redis_url: str, k
 def test_several_processes_may_create_them_at_once(prefix: str, redis_url: str, kafka_url: str):
     async def scenario() -> None:
         settings = _settings(prefix, redis_url, kafka_url)
-        clusters = [Cluster(settings.kafka) for _ in range(3)]
-        await asyncio.gather(*(cluster.start() for cluster in clusters))
-        await asyncio.gather(*(ensure(cluster, settings) for cluster in clusters))
-        assert set(await clusters[0].topics()) >= {topic.name for topic in wanted(settings)}
-        await asyncio.gather(*(cluster.stop() for cluster in clusters))
+        async with connected(settings) as one, connected(settings) as two, connected(settings) as three:
+            await asyncio.gather(*(ensure(cluster, settings) for cluster in (one, two, three)))
+            assert set(await one.topics()) >= {topic.name for topic in wanted(settings)}
 
     run(scenario())

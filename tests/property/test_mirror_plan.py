@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kafka_log import Partition, Record
 from streams.mirror_plan import START, Memory, StreamId, next_read_count, parse_id, start_after
+from streams.records import Partition, Record
 
 PARTITIONS = 3
 # What a new owner reads of each partition; at least one batch, as in the real one.

@@ -84,6 +84,17 @@ class Recount:
 CLEAN = Recount([], [], [])
 
 
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[Cluster]:
+    """A connection to Kafka, closed whatever happens."""
+    cluster = Cluster(settings.kafka)
+    try:
+        await cluster.start()
+        yield cluster
+    finally:
+        await cluster.stop()
+
+
 class Bench:
     """A mirror's surroundings: Redis, Kafka, and mirrors that run as tasks."""
 
@@ -110,31 +121,23 @@ class Bench:
 
     async def records(self, topic: str | None = None) -> list[Record]:
         """Everything in a topic, by partition."""
-        cluster = Cluster(self.settings.kafka)
-        try:
-            await cluster.start()
-            name = topic or self.topic
-            found = []
+        name = topic or self.topic
+        found = []
+        async with connected(self.settings) as cluster:
             for number in range((await cluster.topics()).get(name, 0)):
                 found += await cluster.read_tail(Partition(name, number), EVERYTHING)
-            return found
-        finally:
-            await cluster.stop()
+        return found
 
     async def until(self, count: int, timeout_s: float = 20.0) -> list[Record]:
         """Everything in the orders topic, once it holds at least `count` records."""
-        cluster = Cluster(self.settings.kafka)
 
         async def enough() -> bool:
             partitions = (await cluster.topics()).get(self.topic, 0)
             ends = await cluster.true_end_offsets(Partition(self.topic, number) for number in range(partitions))
             return sum(ends.values()) >= count
 
-        try:
-            await cluster.start()
+        async with connected(self.settings) as cluster:
             await eventually(enough, timeout_s)
-        finally:
-            await cluster.stop()
         return await self.records()
 
 

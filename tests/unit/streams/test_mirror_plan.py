@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streams.kafka_log import Partition, Record
 from streams.mirror_plan import START, Memory, StreamId, next_read_count, parse_id, seen_in, start_after
+from streams.records import Partition, Record
 
 P0, P1 = Partition("t", 0), Partition("t", 1)
 
