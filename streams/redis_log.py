@@ -280,7 +280,8 @@ def _entries(answer: list[Any]) -> list[Entry]:
 
 def _fields(flat: list[bytes] | dict[bytes, bytes]) -> dict[str, bytes]:
     pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
-    return {name.decode(): value for name, value in pairs}
+    # Anybody may write to a stream: a name that is not UTF-8 must not stop the ones who read it.
+    return {name.decode("utf-8", "backslashreplace"): value for name, value in pairs}
 
 
 def pairs(answer: list[bytes] | dict[bytes, bytes]) -> dict[str, str]:

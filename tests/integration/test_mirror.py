@@ -95,11 +95,16 @@ def test_what_breaks_its_contract_is_sent_with_the_reason_and_stops_nobody(mirro
             await at.publish(range(3))
             await at.redis.publish([NewEntry(at.key, "bad-1", {"event_id": "bad", "payload": "{broken"})])
             await at.redis.publish([NewEntry(at.key, "bad-2", {"nothing": b"\xff\xfe"})])
+            await at.redis.call("XADD", at.key, "*", b"\xff\x00", b"\x00")
             await at.publish(range(3, 6))
             async with at.mirror():
-                records = await at.until(8)
+                records = await at.until(9)
             invalid = [record for record in records if INVALID in dict(record.headers)]
-            assert sorted(record.value or b"" for record in invalid) == [b'{"nothing": "\\\\xff\\\\xfe"}', b"{broken"]
+            assert sorted(record.value or b"" for record in invalid) == [
+                b'{"\\\\xff\\u0000": "\\u0000"}',
+                b'{"nothing": "\\\\xff\\\\xfe"}',
+                b"{broken",
+            ]
             assert recount([record for record in records if record not in invalid], range(6)) == CLEAN
 
     run(scenario())
