@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test check test-real kafka lock docs bench browser fmt clean runtime-env dev-env
+.PHONY: help dev test check test-real kafka lock docs browser fmt clean runtime-env dev-env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -13,7 +13,7 @@ dev: runtime-env ## everything on this machine, with sample traffic and a page; 
 	@exec $(BIN)/python -m headrace dev $(ARGS)
 
 test: dev-env ## unit, property, integration, crash and journey tests on embedded servers
-	@$(BIN)/python -m pytest -m "not real and not load" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real and not load" $(ARGS)
 
 check: dev-env ## style, types, layers, dead code, docs in step, lock in step
 	@$(BIN)/python scripts/check.py
@@ -29,9 +29,6 @@ lock: dev-env ## resolve the lock files anew (network)
 
 docs: dev-env ## write the generated pages of docs/
 	@$(BIN)/python scripts/docs.py
-
-bench: dev-env ## measure and print one table
-	@$(BIN)/python -m bench $(ARGS)
 
 browser: dev-env ## the page in a headless Chromium; fails when there is none
 	@HEADRACE_TEST_BROWSER=required $(BIN)/python -m pytest -m browser $(ARGS)
