@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agents.effects import Effects
-from agents.records import Names, letter_of, push_record, source_of
+from agents.records import Names, letter_of, push_record, refusal_of, source_of
 from contracts import envelope, push
 from contracts.errors import ContractError, UnknownEvent
 from contracts.names import Topic
@@ -71,6 +71,8 @@ class OrderWork:
         del effects
 
     def _message(self, record: SourceRecord) -> Outgoing:
+        if refusal := refusal_of(record):
+            raise refusal
         payload = record.value or b""
         headers = envelope.from_headers(record.headers)
         event = decode_record(payload, headers, self._mode).event

@@ -16,7 +16,7 @@ from agents.alert_rules import Rule
 from agents.effects import Effects
 from agents.latency_alerts import LatencyAlerts
 from agents.latency_messages import messages_of
-from agents.records import letter_of
+from agents.records import letter_of, refusal_of
 from contracts import envelope
 from contracts.errors import ContractError, OutOfRange
 from contracts.names import Topic
@@ -122,10 +122,14 @@ class ToolCallWork:
 
     def fold(self, records: Sequence[SourceRecord], now_s: float) -> None:
         """Count each call into its window; what does not decode or is dated too far ahead becomes a dead letter."""
+        self._rows.observe_broker(max(record.timestamp for record in records), now_s)
+        refusals = [refusal_of(record) for record in records]
+        if any(refusals):
+            self._letters += [letter_of(r, consumer=NAME, error=e) for r, e in zip(records, refusals, strict=True) if e]
+            records = [record for record, error in zip(records, refusals, strict=True) if error is None]
         samples, indexes, bad = decode_tool_samples([record.value or b"" for record in records], mode=self._mode)
         for index, error in bad:
             self._letters.append(letter_of(records[index], consumer=NAME, error=error))
-        self._rows.observe_broker(max(record.timestamp for record in records), now_s)
         for index, sample in zip(indexes, samples, strict=True):
             try:
                 tenant_id = sample.tenant_id or envelope.from_headers(records[index].headers).tenant_id

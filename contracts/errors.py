@@ -9,6 +9,7 @@
     |   +-- UnknownVersion               a major version that this build does not know
     |   +-- MissingField
     |   +-- WrongType                    also: a text that is no date, no uuid, not one of the allowed words
+    |   +-- BadEntry                     a Redis entry that the mirror could not read; the worker buries it
     |   +-- OutOfRange                   a number outside its bounds or outside 64 bits
     +-- ServerMissing         transient  PostgreSQL, Redis or Kafka does not answer or refuses: wait and repeat
     +-- TokenError            caller     a client's token is missing, expired or forged
@@ -134,6 +135,10 @@ class WrongType(ContractError):
 
 class OutOfRange(ContractError):
     """A number (or the length of a text) is outside its bounds."""
+
+
+class BadEntry(ContractError):
+    """The mirror found that a Redis entry breaks its contract, and passed it on to be buried."""
 
 
 class ServerMissing(HeadraceError):

@@ -58,5 +58,7 @@ def test_every_process_may_be_killed_once(data_dir: Path):
 
 
 def test_a_worker_may_lose_its_state_with_its_life_and_one_may_die_as_the_traffic_ends(data_dir: Path):
-    report = dev(data_dir, "--duration", "12", "--rate", "100", "--workers", "2", *kills(["worker-1:3:wipe", "worker-2:11"]))
+    report = dev(
+        data_dir, "--duration", "12", "--rate", "100", "--workers", "2", *kills(["worker-1:3:wipe", "worker-2:11"])
+    )
     assert report["restarts"] == {"worker-1": 1, "worker-2": 1}

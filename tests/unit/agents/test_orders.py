@@ -71,3 +71,11 @@ def test_what_is_no_order_becomes_a_letter_and_its_neighbours_go_on():
     effects = agent.take(0.0)
     assert [(letter.offset, letter.error_class) for letter in effects.letters] == [(0, "BadJson"), (1, "UnknownEvent")]
     assert len(effects.push) == 1
+
+
+def test_an_entry_that_the_mirror_refused_becomes_a_letter_with_its_reason():
+    agent = work()
+    agent.fold([Rec(json.dumps(GOOD).encode(), headers=(("invalid", b"MissingField: no event_id"),))], 0.0)
+    effects = agent.take(0.0)
+    assert effects.push == ()
+    assert "no event_id" in effects.letters[0].error_text

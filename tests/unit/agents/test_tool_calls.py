@@ -254,3 +254,14 @@ def test_a_slow_spell_folded_in_one_backlog_is_raised_and_resolved():
     bench.flush()
     alerts = [i.rsplit(":", 1)[1] for i in bench.log_ids() if i.startswith("al:")]
     assert alerts == ["raised", "resolved"]
+
+
+def test_an_entry_that_the_mirror_refused_becomes_a_letter_and_is_not_counted():
+    bench = Bench()
+    good = b'{"event":"tool_call","version":"1.0","tool":"t","args":{},"latency_ms":1,"ts":"2026-01-01T00:00:00Z"}'
+    refused, fine = bench.record(good), bench.record(good)
+    refused.headers = (("invalid", b"BadText: not UTF-8"),)
+    bench.work.fold([refused, fine], 0.0)
+    effects = bench.flush()
+    assert [(letter.offset, letter.error_class) for letter in effects.letters] == [(1, "BadEntry")]
+    assert len(effects.rows) == 1
