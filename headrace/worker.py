@@ -40,14 +40,15 @@ def build(settings: Settings, clock: Clock) -> HeadraceApp:
     guard.own_packages()
     app = HeadraceApp(**faust_options(settings))
     app.settings_in_use = settings
-    batches.install(app, settings.kafka, [kafka_topic(settings.prefix, topic) for topic in SOURCES])
-    metrics, health = Metrics(), Health(needs=("tables",))
+    metrics, health = Metrics(), Health(needs=("reading",))
+    sources = [kafka_topic(settings.prefix, topic) for topic in SOURCES]
+    batches.install(app, settings.kafka, sources, lambda: health.set_ready("reading", ok=True))
     kafka, burial = Outlet(settings.kafka, clock), Burial(settings.postgres)
     host = AgentHost(app, settings, Sinks(kafka, burial, AgentMetrics(metrics), clock, fatal=end_process))
     orders.register(host)
     table = tool_calls.register(host)
     view = LatencyView(table, settings, clock)
-    app.burial = burial
+    app.burial, app.outlet = burial, kafka
     app.web_service = WorkerWeb(settings.worker.host, lambda: app.conf.web_port, health, metrics, view.add_to)
     _connect(app, host, health)
     return app
@@ -56,13 +57,9 @@ def build(settings: Settings, clock: Clock) -> HeadraceApp:
 def _connect(app: HeadraceApp, host: AgentHost, health: Health) -> None:
     """What happens at the app's own turns; the order at a stop is: agents drain, web closes, clients close."""
 
-    @app.on_rebalance_complete.connect(weak=False)
-    async def recovered(*_args: object, **_kwargs: object) -> None:
-        health.set_ready("tables", ok=True)
-
     @app.on_partitions_revoked.connect(weak=False)
     async def revoked(*_args: object, **_kwargs: object) -> None:
-        health.set_ready("tables", ok=False, detail="a rebalance is under way")
+        health.set_ready("reading", ok=False, detail="a rebalance is under way")
 
     @app.on_before_shutdown.connect(weak=False)
     async def closed(*_args: object, **_kwargs: object) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agents.burial import Burial
     from headrace.worker_web import WorkerWeb
     from runtime.settings import Settings
+    from streams.kafka_outlet import Outlet
 
 COMMIT_INTERVAL_S = 0.5
 
@@ -43,12 +44,13 @@ class Boot(BootStrategy):
 
 
 class HeadraceApp(faust.App):
-    """The worker. `headrace.worker.build` sets the three attributes before anything starts."""
+    """The worker. `headrace.worker.build` sets these before anything starts."""
 
     BootStrategy = Boot
     settings_in_use: Settings
     web_service: WorkerWeb
     burial: Burial
+    outlet: Outlet
     _lock_file: int = -1
 
     @property
@@ -68,6 +70,7 @@ class HeadraceApp(faust.App):
             tokens.secret_of(self.settings_in_use.auth)
             self._take_data_dir()
             await self._check_topics()
+            await self.outlet.start()
         except HeadraceError as error:
             _exit(report(error))
 

@@ -15,6 +15,7 @@ Seams, all of faust-streaming 0.15.3; tests/unit/streams/test_batches.py fails w
    fetch for all of it.
 5. AIOKafkaConsumerThread._highwaters: the embedded broker reports too low an end, and recovery would stop early.
 6. Schema.compile: passes the list through undecoded.
+7. Consumer._wait_next_records sleeps a whole second while no partition is active, so after each rebalance too.
 """
 
 from __future__ import annotations
@@ -73,9 +74,11 @@ class BatchConsumer(driver.Consumer):
 
     kafka_settings: KafkaSettings
     batch_topics: frozenset[str] = frozenset()
+    on_reading: Callable[[], None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  Faust's own signature
         self._delivered: defaultdict[TP, deque[int]] = defaultdict(deque)
+        self._reading_generation: int | None = None
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> BatchThread:
@@ -89,7 +92,20 @@ class BatchConsumer(driver.Consumer):
             if not active_partitions:
                 await asyncio.sleep(REBALANCE_PAUSE_S)
                 return {}
+        self._tell_reading()
         return await super()._getmany(active_partitions, timeout)
+
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP] | None]:  # noqa: ASYNC109
+        if self.flow_active and not self.app.client_only and not self._get_active_partitions():
+            await asyncio.sleep(REBALANCE_PAUSE_S)
+            return {}, set()
+        return await super()._wait_next_records(timeout)
+
+    def _tell_reading(self) -> None:
+        generation = self.app.consumer_generation_id
+        if not self.app.rebalancing and generation != self._reading_generation:
+            self._reading_generation = generation
+            type(self).on_reading()
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109
         """Yield chunks of batch topics and single messages of all others; see Consumer.getmany."""
@@ -187,10 +203,15 @@ class PassThrough(Schema[Any, Any]):
         return decode
 
 
-def install(app: faust.App, settings: KafkaSettings, topics: Iterable[str]) -> None:
-    """Make `app` read `topics` in chunks. Call once, before it starts."""
+def install(app: faust.App, settings: KafkaSettings, topics: Iterable[str], on_reading: Callable[[], None]) -> None:
+    """Make `app` read `topics` in chunks. Call once, before it starts.
+
+    `on_reading` is called when reading begins after a start or a rebalance: recovery is complete, positions are sought.
+    """
     consumer = type(
-        "BatchConsumerOfApp", (BatchConsumer,), {"kafka_settings": settings, "batch_topics": frozenset(topics)}
+        "BatchConsumerOfApp",
+        (BatchConsumer,),
+        {"kafka_settings": settings, "batch_topics": frozenset(topics), "on_reading": staticmethod(on_reading)},
     )
     transport = type("BatchTransport", (driver.Transport,), {"Consumer": consumer})
     urls = [URL(str(url)) for url in app.conf.broker_consumer]

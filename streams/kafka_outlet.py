@@ -34,6 +34,10 @@ class Outlet:
         self._producer: Producer | None = None
         self._starting = asyncio.Lock()
 
+    async def start(self) -> None:
+        """Connect now: the first flush would wait for it, on a fresh Apache Kafka for most of a second."""
+        await self._current()
+
     async def stop(self) -> None:
         """Close the connection; may be called twice."""
         producer, self._producer = self._producer, None

@@ -115,13 +115,20 @@ class Producer:
         with suppress(KafkaError, OSError, TimeoutError, asyncio.CancelledError):
             await asyncio.wait_for(kafka.stop(), _ABANDON_S)
 
+    @property
+    def _connected(self) -> Any:  # noqa: ANN401 - aiokafka has no types
+        if self._kafka is None:
+            # Another of its users had a failure that made the state of all its sends unknown.
+            raise kafka_down(self._settings, "this producer was given up")
+        return self._kafka
+
     async def partitions(self, topic: str) -> int:
         """How many partitions a topic has. Raises ServerMissing when it does not exist."""
         for _attempt in range(2):
-            found = self._kafka.client.cluster.partitions_for_topic(topic)
+            found = self._connected.client.cluster.partitions_for_topic(topic)
             if found:
                 return len(found)
-            await self._kafka.client.force_metadata_update()
+            await self._connected.client.force_metadata_update()
         raise kafka_down(self._settings, f"topic {topic} does not exist")
 
     async def send_all(self, records: Sequence[Outgoing]) -> list[Position]:
@@ -157,7 +164,8 @@ class Producer:
         Raises BatchTooLarge before anything is sent when they take more than BATCH_BYTES, ServerMissing
         (transient) when the acknowledgement does not come within settings.kafka.send_timeout_s.
         """
-        batch = self._kafka.create_batch()
+        await self.partitions(topic)  # learns of a topic that was made since the last look
+        batch = self._connected.create_batch()
         for count, record in enumerate(records):
             if not _append(batch, record.key, record.value, record.timestamp_ms, record.headers):
                 raise BatchTooLarge(f"{topic}/{partition}: a batch of {BATCH_BYTES} bytes holds only {count} records")
@@ -169,20 +177,20 @@ class Producer:
 
     async def _send_in_order(self, place: Partition, records: Sequence[Outgoing]) -> list[int]:
         offsets: list[int] = []
-        batch = self._kafka.create_batch()
+        batch = self._connected.create_batch()
         for record in records:
             if not _append(batch, record.key, record.value, record.timestamp_ms, record.headers):
                 # Acknowledged before the next one leaves: a gap would make the tail say that the lost one
                 # arrived.
                 first = await self._deliver(batch, place)
                 offsets += range(first, first + batch.record_count())
-                batch = self._kafka.create_batch()
+                batch = self._connected.create_batch()
                 _append(batch, record.key, record.value, record.timestamp_ms, record.headers)
         first = await self._deliver(batch, place)
         return [*offsets, *range(first, first + batch.record_count())]
 
     async def _deliver(self, batch: Any, place: Partition) -> int:  # noqa: ANN401 - aiokafka has no types
-        answer = await (await self._kafka.send_batch(batch, place.topic, partition=place.number))
+        answer = await (await self._connected.send_batch(batch, place.topic, partition=place.number))
         return int(answer.offset)
 
 

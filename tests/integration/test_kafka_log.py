@@ -197,3 +197,33 @@ async def _take(reader: TailReader, count: int) -> list[str]:
         if len(values) >= count:
             break
     return values
+
+
+def test_a_topic_that_was_made_after_the_producer_started_can_be_sent_to(made: Bench):
+    async def scenario() -> None:
+        early = Producer(made.settings)
+        async with made:
+            await early.start()
+            later = f"{made.topic}.later"
+            await made.cluster.create_topics([NewTopic(later, 1, 1, {})])
+
+            async def seen() -> bool:
+                return later in await made.cluster.topics()
+
+            await eventually(seen)
+            assert await early.send_batch(later, 0, [BatchRecord(b"k", b"v", 1_700_000_000_000)]) == 0
+            await early.stop()
+
+    run(scenario())
+
+
+def test_a_producer_that_was_given_up_says_so(made: Bench):
+    async def scenario() -> None:
+        async with made:
+            await made.producer.abandon()
+            with pytest.raises(ServerMissing, match="given up"):
+                await made.producer.send_all([made.record("k", "v")])
+            with pytest.raises(ServerMissing, match="given up"):
+                await made.producer.send_batch(made.topic, 0, [BatchRecord(b"k", b"v", 1)])
+
+    run(scenario())
