@@ -3,7 +3,7 @@
 Where it stands: `streams.batches` delivers chunks; the next stop is the agent's own file (`agents.orders`,
 `agents.tool_calls`), then back here, then `contracts.push` and `gateway.feed`.
 
-One flush of one partition, the protocol that keeps state exact on any broker (docs/decisions/0003):
+One flush of one partition, the protocol that keeps state exact on any broker (docs/decisions/0001):
 
 1. fold      the chunks that arrived, in memory; records at or below a row's position change nothing.
 2. bury      what cannot be processed, in PostgreSQL; while that is down the partition waits here.
