@@ -13,6 +13,7 @@ from agents import alert_rules
 from agents.alert_rules import AlertState, Phase
 from tables import sketches
 from tables import tool_latency as tl
+from tables.windows import window_start_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,7 +46,8 @@ class LatencyAlerts:
             if subject is not None:
                 state = alert_rules.decode(raw)
                 self._states[subject] = state
-                self._newest[subject] = (state.since_ms, now_s)
+                newest_ms = window_start_ms(state.since_ms, self._rows.rules.size_ms)
+                self._newest[subject] = (newest_ms, now_s)
 
     def heard(self, key: tl.WindowKey, now_s: float) -> None:
         """A call was folded into this window."""

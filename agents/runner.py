@@ -96,6 +96,10 @@ class Runner:
         try:
             async for chunk in chunks:
                 await self._fold(chunk)
+        except Exception as error:
+            # Faust would start the agent again on the next chunk, and what was folded and not flushed would be missing.
+            self._out.fatal(f"agent {self.name} cannot go on", error)
+            raise
         finally:
             self.revoke()
             await asyncio.gather(*self._ended, return_exceptions=True)
@@ -111,8 +115,13 @@ class Runner:
     def own(self, partitions: Iterable[int]) -> None:
         """Begin afresh with these partitions: a table's recovery is complete."""
         self.revoke()
-        for number in partitions:
-            self._open(number)
+        try:
+            for number in partitions:
+                self._open(number)
+        except Exception as error:
+            # Faust does not look at what a table's recovery callback raises.
+            self._out.fatal(f"agent {self.name} cannot take up its partitions", error)
+            raise
 
     def revoke(self) -> None:
         """Drop all partitions: a rebalance is under way, and what is folded here may be folded elsewhere too."""

@@ -122,7 +122,9 @@ class ToolCallWork:
 
     def fold(self, records: Sequence[SourceRecord], now_s: float) -> None:
         """Count each call into its window; what does not decode or is dated too far ahead becomes a dead letter."""
-        self._rows.observe_broker(max(record.timestamp for record in records), now_s)
+        # A producer's clock may be far ahead; it must not run ours away.
+        believable_ms = int(1000 * self._clock.wall_s()) + self._skew_ms
+        self._rows.observe_broker(min(believable_ms, max(record.timestamp for record in records)), now_s)
         refusals = [refusal_of(record) for record in records]
         if any(refusals):
             self._letters += [letter_of(r, consumer=NAME, error=e) for r, e in zip(records, refusals, strict=True) if e]

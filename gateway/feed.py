@@ -119,7 +119,8 @@ class Feed:
             self._metrics.invalid.inc()
             return
         key = next(
-            (value.decode("utf-8", "replace") for name, value in record.headers if name == "ck"), message.channel
+            (value.decode("utf-8", "replace") for name, value in record.headers if name == "ck" and value),
+            message.channel,
         )
         chunk = frames.message(message.type, record.value or b"")
         self._latest.put(message.tenant_id, key, message.channel, chunk, self._at_s(record))

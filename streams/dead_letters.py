@@ -92,7 +92,7 @@ async def bury(connection: Connection, letters: Sequence[DeadLetter]) -> None:
 
 def headers_json(headers: Sequence[tuple[str, bytes]]) -> str:
     """Headers as the column holds them; `headers_of` gives the same bytes back."""
-    return json.dumps([[name, value.decode("utf-8", "surrogateescape")] for name, value in headers])
+    return json.dumps([[name, (value or b"").decode("utf-8", "surrogateescape")] for name, value in headers])
 
 
 def headers_of(column: str) -> tuple[tuple[str, bytes], ...]:

@@ -89,7 +89,8 @@ class LatencyPartition:
         broker_ms = self._marks.broker_ms(now_s)
         if broker_ms and at_ms > broker_ms + self.rules.future_skew_ms:
             return Folded.FUTURE
-        if key.start_ms + self.rules.size_ms + self.rules.retention_ms <= self._marks.of(key.tenant_id, now_s):
+        if key.start_ms + self.rules.size_ms + self.rules.retention_ms <= self._marks.seen_ms(key.tenant_id, now_s):
+            # By the tenant's own events: a backlog after an outage is not old because nothing came meanwhile.
             return Folded.EXPIRED
         row = self._row(key)
         late = row.announced >= 0 or self.is_over(key, now_s)
@@ -148,7 +149,7 @@ class LatencyPartition:
             keys, due_ms = self._kept[start_ms], start_ms + self.rules.size_ms + self.rules.retention_ms
             if due_ms > self._marks.broker_ms(now_s):
                 break  # no watermark is past the broker's clock, and later windows are due later
-            gone = {k for k in keys if due_ms <= self._marks.of(k.tenant_id, now_s) and not self._has_news(k)}
+            gone = {k for k in keys if due_ms <= self._marks.seen_ms(k.tenant_id, now_s) and not self._has_news(k)}
             keys -= gone
             if not keys:
                 del self._kept[start_ms]

@@ -63,6 +63,11 @@ class Watermarks:
             return 0
         return self._broker_ms + int(1000 * (now_s - self._broker_heard_s))
 
+    def seen_ms(self, tenant: TenantId, now_s: float) -> int:
+        """The watermark without the push of idleness: how far the tenant's own events have come."""
+        seen = self._tenants.get(tenant)
+        return 0 if seen is None else min(seen.newest_ms, self.broker_ms(now_s) or seen.newest_ms)
+
     def of(self, tenant: TenantId, now_s: float) -> int:
         """The tenant's watermark; 0 when nothing is known of it. Without broker time only event time counts."""
         seen = self._tenants.get(tenant)

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
+import pytest
+
 from agents.burial import Burial
 from agents.effects import Effects, SourceRecord
 from agents.metrics import AgentMetrics
@@ -15,6 +17,8 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings
 from streams.kafka_outlet import Outlet
 from tests.support.aio import run
+
+UNFOLDABLE = 13
 
 
 class Counting:
@@ -26,6 +30,8 @@ class Counting:
 
     def fold(self, records: Sequence[SourceRecord], now_s: float) -> None:
         del now_s
+        if len(records) == UNFOLDABLE:
+            raise KeyError("a bug")
         self.notes.append(f"fold {len(records)}")
 
     def take(self, now_s: float) -> Effects:
@@ -125,5 +131,16 @@ def test_after_drain_nothing_more_is_taken_in():
         assert bench.notes == ["fold 3", "ack 3"]
         consuming.cancel()
         await asyncio.gather(consuming, return_exceptions=True)
+
+    run(scenario())
+
+
+def test_a_fold_that_fails_is_fatal_so_that_no_later_chunk_is_counted_without_it():
+    async def scenario() -> None:
+        bench = Bench()
+        bench.deliver(UNFOLDABLE)
+        with pytest.raises(KeyError):
+            await bench.runner.consume(bench.chunks())
+        assert bench.fatal == ["agent test cannot go on"]
 
     run(scenario())

@@ -265,3 +265,35 @@ def test_an_entry_that_the_mirror_refused_becomes_a_letter_and_is_not_counted():
     effects = bench.flush()
     assert [(letter.offset, letter.error_class) for letter in effects.letters] == [(1, "BadEntry")]
     assert len(effects.rows) == 1
+
+
+def test_a_backlog_after_a_long_outage_is_counted_whole():
+    bench = Bench()
+    bench.call(100)
+    bench.flush()
+    first = bench.clock.now()
+    bench.clock.advance(2 * 3600)
+    bench.flush()
+    for minute in range(1, 120, 10):
+        bench.call(100, at=first + timedelta(minutes=minute))
+    effects = bench.flush()
+    assert effects.aside == ()
+
+
+def test_one_records_timestamp_far_ahead_does_not_run_the_clock_away():
+    bench = Bench()
+    ahead = bench.record(b"{broken")
+    ahead.timestamp += 86_400_000
+    bench.work.fold([ahead], 0.0)
+    for _ in range(20):
+        bench.clock.advance(9)
+        bench.call(100)
+        assert bench.flush().aside == ()
+
+
+def test_a_bad_record_with_a_header_without_value_becomes_a_letter():
+    bench = Bench()
+    record = bench.record(b"{broken")
+    record.headers = (("tenant", None), ("x", None))  # type: ignore[assignment]
+    bench.work.fold([record], 0.0)
+    assert [letter.error_class for letter in bench.flush().letters] == ["BadJson"]
