@@ -70,8 +70,8 @@ class Sinks:
     metrics: AgentMetrics
     clock: Clock
     fatal: Callable[[str, BaseException], None]
-    """Called with a sentence and the cause when a flush fails for a reason that no waiting mends: a bug, or a row of
-    a newer version. It ends the process; its successor starts from what is durable."""
+    """Called with a sentence and the cause when a fold or a flush fails for a reason that no waiting mends: a bug, or
+    a row of a newer version. It ends the process; its successor starts from what is durable."""
 
 
 class Runner:

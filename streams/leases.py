@@ -1,7 +1,7 @@
 """One owner a stream: leases with rising epochs, and a checkpoint that only the owner can write.
 
 Used by `streams.mirror`. An owner that was frozen wakes up with an old epoch: it can neither renew nor write
-its position, and what it still sends to Kafka carries the old epoch, which readers drop. Keys:
+its position. What it still sends to Kafka carries the old epoch in a header; no reader drops it by that yet. Keys:
 
     {prefix}:mirror:<stream>:lease      "<owner>|<epoch>", expires
     {prefix}:mirror:<stream>:epoch      last epoch given out

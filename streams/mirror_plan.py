@@ -23,8 +23,7 @@ from typing import NamedTuple
 from streams.records import Partition, Record
 
 # Records of each partition that a new owner reads. More than one batch, since a batch may go to one
-# partition; and a second's worth, since that is what Redis (appendfsync everysec) may forget and its relay
-# then publishes once more.
+# partition; and a second's worth, since that is what Redis (appendfsync everysec) may forget.
 TAIL_COUNT = 4_000
 
 _READ_FIRST = 64

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.devkit.ports import LOOPBACK
 from headrace.devkit.supervisor import ChildSpec
+from headrace.servers.probes import HOST
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Tokens of a sample tenant outlive a working month, so that a page left open keeps working.
@@ -47,7 +47,7 @@ class Places:
 
     def url(self, name: str) -> str:
         """The HTTP address of a child."""
-        return f"http://{LOOPBACK}:{self.ports[name]}"
+        return f"http://{HOST}:{self.ports[name]}"
 
     def worker_dir(self, name: str) -> Path:
         """A worker's own folder of local state."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-LOOPBACK = "127.0.0.1"
+from headrace.servers import probes
 
 
 @dataclass(frozen=True)
@@ -43,25 +42,12 @@ def reserved(preferred: Mapping[str, int]) -> Iterator[dict[str, Port]]:
 
 
 def _pick(preferred: int, folder: Path, held: dict[Path, int]) -> Port:
-    if _is_free(preferred) and _reserve(folder / str(preferred), held):
+    if not probes.port_taken(preferred) and _reserve(folder / str(preferred), held):
         return Port(preferred)
     while True:
-        with socket.socket() as probe:
-            probe.bind((LOOPBACK, 0))
-            number = int(probe.getsockname()[1])
+        number = probes.free_port()
         if _reserve(folder / str(number), held):
             return Port(number, taken=preferred)
-
-
-def _is_free(number: int) -> bool:
-    with socket.socket() as probe:
-        # As asyncio's servers do: a port in TIME_WAIT counts as free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, number))
-        except OSError:
-            return False
-        return True
 
 
 def _reserve(path: Path, held: dict[Path, int]) -> bool:

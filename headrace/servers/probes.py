@@ -31,6 +31,7 @@ def free_port() -> int:
 def port_taken(port: int) -> bool:
     """Whether something listens on this loopback port already."""
     with socket.socket() as probe:
+        # As asyncio's servers do: a port in TIME_WAIT counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

@@ -5,7 +5,8 @@ import socket
 import tempfile
 from pathlib import Path
 
-from headrace.devkit.ports import LOOPBACK, listens, reserved
+from headrace.devkit.ports import listens, reserved
+from headrace.servers.probes import HOST
 
 
 def any_free() -> int:
@@ -22,7 +23,7 @@ def test_a_free_port_is_taken_as_wanted():
 
 def test_a_taken_port_is_replaced_by_a_free_one_and_named():
     with socket.socket() as busy:
-        busy.bind((LOOPBACK, 0))
+        busy.bind((HOST, 0))
         busy.listen()
         taken = busy.getsockname()[1]
         assert listens(os.getpid(), taken)
