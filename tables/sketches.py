@@ -44,16 +44,19 @@ def value_of(bucket: int) -> float:
 
 def quantile(counts: Mapping[int, int], q: float) -> float:
     """The q-quantile in microseconds (0 <= q <= 1), by the rank floor(q * (n - 1)); 0 when there are no counts."""
-    total = sum(counts.values())
-    if total == 0:
-        return 0.0
-    rank = math.floor(q * (total - 1))
+    bucket = bucket_at(counts, q)
+    return 0.0 if bucket is None else value_of(bucket)
+
+
+def bucket_at(counts: Mapping[int, int], q: float) -> int | None:
+    """The bucket that holds the q-quantile; None when there are no counts."""
+    rank = math.floor(q * (sum(counts.values()) - 1))
     seen = 0
     for bucket in sorted(counts):
         seen += counts[bucket]
         if seen > rank:
-            return value_of(bucket)
-    return value_of(max(counts))
+            return bucket
+    return None
 
 
 def merged(left: Mapping[int, int], right: Mapping[int, int]) -> dict[int, int]:
