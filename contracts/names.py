@@ -1,7 +1,7 @@
 """The one table of names: tenants, streams, topics, channels, and the limits that hold at every edge.
 
 Redis:    {prefix}:stream:{orders|tools|rag|prompts|experiments|voice}
-Kafka:    {prefix}.{orders|tools|...|push|push-latest|alerts|late}
+Kafka:    {prefix}.{orders|tools|...|push|push-latest|alerts|late|replacements|replaced}
 Channels: orders:<order id>   tools:<tool>   alerts:<alert name>   system:lag
 """
 
@@ -62,7 +62,7 @@ class Stream(StrEnum):
 
 
 class Topic(StrEnum):
-    """The Kafka topics: the six sources, then what is derived from them."""
+    """The Kafka topics: the six sources, then what is derived from them, then what replay and owners tell each other."""
 
     ORDERS = "orders"
     TOOLS = "tools"
@@ -74,6 +74,8 @@ class Topic(StrEnum):
     PUSH_LATEST = "push-latest"
     ALERTS = "alerts"
     LATE = "late"
+    REPLACEMENTS = "replacements"
+    REPLACED = "replaced"
 
 
 def redis_stream(prefix: str, stream: Stream) -> str:

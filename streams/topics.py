@@ -1,7 +1,8 @@
 """The Kafka topics of Headrace: one table of names, and `ensure`, which creates what is missing.
 
 `streams.mirror` fills the source topics (orders … voice) and the worker's agents the derived ones (push,
-push-latest, alerts, late). Changelog topics belong to Faust and are not listed here.
+push-latest, alerts, late); `headrace replay` and the owners of rows talk over replacements and replaced. Changelog
+topics belong to Faust and are not listed here.
 """
 
 from __future__ import annotations
@@ -60,6 +61,10 @@ SPECS: dict[Topic, TopicSpec] = {
     Topic.PUSH_LATEST: TopicSpec(retention_hours=1, segment_hours=1),
     Topic.ALERTS: TopicSpec(),
     Topic.LATE: TopicSpec(),
+    # Commands to the owners of table rows, co-partitioned with the sources, and their answers. Who asks repeats what
+    # was not answered, so that nobody reads an old one with profit.
+    Topic.REPLACEMENTS: TopicSpec(retention_hours=24, segment_hours=6),
+    Topic.REPLACED: TopicSpec(retention_hours=24, segment_hours=6),
 }
 
 
