@@ -155,24 +155,7 @@ class Cluster:
         Waits at most `max_wait_ms` (>= 1) when there is nothing. Raises OffsetGone when a position lies
         outside the log (not on the embedded broker: compare `end`).
         """
-        asked: dict[int, dict[str, list[tuple[int, int, int]]]] = defaultdict(lambda: defaultdict(list))
-        for place, offset in positions.items():
-            asked[await self._leader(place)][place.topic].append((place.number, offset, _FETCH_BYTES))
-        answers = await asyncio.gather(
-            *(
-                self._send(
-                    node,
-                    FetchRequest(max_wait_ms, 1, 16 * _FETCH_BYTES, _READ_COMMITTED, list(by_topic.items())),
-                )
-                for node, by_topic in asked.items()
-            )
-        )
-        return [
-            self._fetched(Partition(topic, row[0]), positions[Partition(topic, row[0])], row)
-            for answer in answers
-            for topic, rows in answer.topics
-            for row in rows
-        ]
+        return [self._fetched(*answer) for answer in await self._answers(positions, max_wait_ms)]
 
     async def begin_offsets(self, places: Iterable[Partition]) -> dict[Partition, int]:
         """The oldest offset kept in each partition."""
@@ -234,8 +217,32 @@ class Cluster:
                     found[Partition(topic, number)] = offset
         return found
 
-    def _fetched(self, place: Partition, position: int, row: Sequence[Any]) -> Fetched:
-        """Row: partition, error code, high watermark, stable end, begin, aborted, …, records."""
+    async def _answers(self, positions: Mapping[Partition, int], max_wait_ms: int) -> list[tuple[Partition, int, Any]]:
+        """Each partition with the position asked for and the broker's answer, undecoded."""
+        asked: dict[int, dict[str, list[tuple[int, int, int]]]] = defaultdict(lambda: defaultdict(list))
+        for place, offset in positions.items():
+            asked[await self._leader(place)][place.topic].append((place.number, offset, _FETCH_BYTES))
+        answers = await asyncio.gather(
+            *(
+                self._send(
+                    node,
+                    FetchRequest(max_wait_ms, 1, 16 * _FETCH_BYTES, _READ_COMMITTED, list(by_topic.items())),
+                )
+                for node, by_topic in asked.items()
+            )
+        )
+        return [
+            (Partition(topic, row[0]), positions[Partition(topic, row[0])], row)
+            for answer in answers
+            for topic, rows in answer.topics
+            for row in rows
+        ]
+
+    def _parsed(self, place: Partition, position: int, row: Sequence[Any]) -> tuple[Any, int, int, int]:
+        """The records, not yet read, then where the log begins and ends, and the end of finished transactions.
+
+        Row: partition, error code, high watermark, stable end, begin, aborted, …, records.
+        """
         _number, code, end, stable_end, begin, aborted, *rest = row
         if for_code(code) is OffsetOutOfRangeError:
             raise OffsetGone(place)
@@ -250,8 +257,12 @@ class Cluster:
             _CHECK_CRCS,
             _READ_COMMITTED,
         )
+        return parsed, begin, end, stable_end if stable_end >= 0 else end
+
+    def _fetched(self, place: Partition, position: int, row: Sequence[Any]) -> Fetched:
+        parsed, begin, end, stable_end = self._parsed(place, position, row)
         records = [Record(place.topic, place.number, r.offset, r.timestamp, r.key, r.value, r.headers) for r in parsed]
-        return Fetched(place, records, parsed.next_fetch_offset, begin, end, stable_end if stable_end >= 0 else end)
+        return Fetched(place, records, parsed.next_fetch_offset, begin, end, stable_end)
 
     async def _leader(self, place: Partition) -> int:
         for _attempt in range(2):
