@@ -13,6 +13,7 @@
     |   +-- OutOfRange                   a number outside its bounds or outside 64 bits
     +-- ServerMissing         transient  PostgreSQL, Redis or Kafka does not answer or refuses: wait and repeat
     +-- TokenError            caller     a client's token is missing, expired or forged
+    +-- QueryError            caller     a question about a table cannot be answered as it stands
     +-- SettingsError         caller     the configuration contradicts itself or names something that is not there
 
 transient: the same call may succeed later. permanent: it never will. caller: whoever asked has to change something.
@@ -164,6 +165,24 @@ class TokenError(HeadraceError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"token: {reason}", reason=reason)
+
+
+class QueryError(HeadraceError):
+    """A question about a table that cannot be answered as it stands.
+
+    Args:
+        field: the parameter, such as "size".
+        limit: the rule that was broken, in words.
+        value: what was asked; kept shortened to 80 characters.
+    """
+
+    kind = Kind.CALLER
+
+    def __init__(self, field: str, limit: str, value: object) -> None:
+        self.field = field
+        self.limit = limit
+        self.value = shown(value)
+        super().__init__(f"{field}: {limit} (got {self.value})", field=field, limit=limit, value=self.value)
 
 
 class SettingsError(HeadraceError):

@@ -24,7 +24,12 @@ def partition_key(envelope: Envelope, event: Event) -> bytes:
     The envelope's tenant counts, unless it names none.
     """
     tenant_id = envelope.tenant_id if envelope.tenant_id != UNKNOWN_TENANT else tenant_of(event)
-    return f"{tenant_id}{KEY_SEPARATOR}{subject_of(event)}".encode()
+    return subject_key(tenant_id, subject_of(event))
+
+
+def subject_key(tenant_id: TenantId, subject: str) -> bytes:
+    """The key on a source topic of whatever has this subject within its tenant."""
+    return f"{tenant_id}{KEY_SEPARATOR}{subject}".encode()
 
 
 def tenant_key(tenant_id: TenantId) -> bytes:
