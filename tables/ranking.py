@@ -42,7 +42,7 @@ def ndcg(gains: Sequence[float], k: int, relevant_total: int | None = None) -> f
 
 def context_precision(gains: Sequence[float]) -> float:
     """Mean of the precision at each relevant rank (RAGAS' context precision); 0 when nothing relevant was found."""
-    precisions = []
+    precisions: list[float] = []
     for rank, gain in enumerate(gains, start=1):
         if gain > 0:
             precisions.append((len(precisions) + 1) / rank)

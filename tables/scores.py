@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from tables import sketches
 
 ZERO = -1
-LARGEST = sketches.MAX_US / 1e6
-_STEPS = 1e6
+_STEPS = 1_000_000
+LARGEST = sketches.MAX_US / _STEPS
 
 
 def bucket_of(score: float) -> int:
@@ -32,7 +32,6 @@ def value_of(bucket: int) -> float:
     return sketches.value_of(bucket) / _STEPS if bucket > ZERO else -sketches.value_of(-2 - bucket) / _STEPS
 
 
-def quantile(counts: Mapping[int, int], q: float) -> float | None:
-    """The q-quantile (0 <= q <= 1), by the rank floor(q * (n - 1)); None when there are no counts."""
-    bucket = sketches.bucket_at(counts, q)
-    return None if bucket is None else value_of(bucket)
+def quantiles(counts: Mapping[int, int], qs: tuple[float, ...]) -> tuple[float | None, ...]:
+    """Several quantiles, ascending (0 <= q <= 1), by the rank floor(q * (n - 1)); None when there are no counts."""
+    return tuple(map(value_of, sketches.buckets_at(counts, qs))) or (None,) * len(qs)

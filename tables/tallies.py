@@ -1,8 +1,8 @@
 """Means and extremes of measured values, as whole numbers: the same bits under any order and any batching. Pure.
 
 A value becomes a whole number of steps first; a Scale says how large a step is. Steps are summed with whole weights.
-Integer sums have no rounding of their own, so that a mean is wrong by at most half a step. Nothing overflows: MessagePack
-ends at 64 bits, and a larger number is packed as bytes.
+Integer sums have no rounding of their own, so that a mean is wrong by at most half a step. Nothing overflows:
+MessagePack ends at 64 bits, and a larger number is packed as bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-_INT64 = range(-(2**63), 2**63)
+_LEAST, _MOST = -(2**63), 2**63 - 1
 
 
 class Scale(Protocol):
@@ -58,7 +58,7 @@ class Power:
 
     def steps(self, value: float) -> int:
         """See `Scale`."""
-        return round(10.0 ** (min(max(value, self.low), self.high) / 10.0) * self.per_unit)
+        return round(math.pow(10.0, min(max(value, self.low), self.high) / 10.0) * self.per_unit)
 
     def value(self, steps: float) -> float:
         """See `Scale`; at least `low`."""
@@ -101,13 +101,14 @@ def pack(tally: Tally) -> list[int | bytes | None]:
 
 def unpack(fields: Sequence[int | bytes | None]) -> Tally:
     """What `pack` was given; a field that is not there yet reads as empty."""
-    weight, total, worst, *_ = (*fields, None, None, None)
+    known: list[int | bytes | None] = [*fields, None, None, None]
+    weight, total, worst = known[:3]
     return Tally(unpack_int(weight), unpack_int(total), None if worst is None else unpack_int(worst))
 
 
 def pack_int(number: int) -> int | bytes:
     """A whole number of any size as MessagePack can carry it."""
-    if number in _INT64:
+    if _LEAST <= number <= _MOST:
         return number
     return number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True)
 
