@@ -1,0 +1,225 @@
+"""Whole windows from records, as the live table would hold them, and how they differ from those that it holds. Pure.
+
+Where it stands: `headrace.replay` reads a stretch of the source and hands its records in; what comes out goes to the
+owners of the rows (`agents.backfill`). The fold is the table's own, so that the same records give the same state.
+
+What counts is event time: a record belongs to its window wherever it stands in the log. Live rules that depend on when
+a record came are not repeated, with one exception: an event dated too far ahead of the broker's clock counts here no
+more than there. Late events that the live table has set aside do count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Generic, NamedTuple
+
+import msgspec
+
+from contracts import envelope
+from contracts.errors import ContractError
+from contracts.names import Mode, TenantId
+from tables.fold import S, Summary, TableKind, V
+from tables.rows import WindowKey
+
+# More rows than this are not kept as objects but packed, a tenth of the memory; the oldest windows first.
+HOT_ROWS = 20_000
+# Float state may differ in its last digits with the order of the records (tables/fold.py).
+FLOAT_TOLERANCE = 1e-9
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Page(NamedTuple):
+    """Some records of one partition, in offset order."""
+
+    values: Sequence[bytes]
+    newest_ms: int
+    """The highest timestamp that the broker has given them."""
+    headers: Callable[[int], Headers]
+    """The headers of values[i]."""
+
+
+class TimeRange(NamedTuple):
+    """Event times [from_ms, to_ms), milliseconds since the epoch."""
+
+    from_ms: int
+    to_ms: int
+
+    def whole(self, size_ms: int) -> TimeRange:
+        """The windows of `size_ms` that lie in it entirely; empty (from_ms >= to_ms) when there is none."""
+        return TimeRange(-(-self.from_ms // size_ms) * size_ms, self.to_ms // size_ms * size_ms)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which windows to recompute; `span` holds whole windows."""
+
+    span: TimeRange
+    tenant_id: TenantId | None
+    mode: Mode
+    future_skew_ms: int
+
+
+class Recomputation(Generic[S, V]):
+    """The windows of one partition, from all records that were handed in so far."""
+
+    def __init__(self, kind: TableKind[S, V], wanted: Wanted) -> None:
+        self.kind = kind
+        self.wanted = wanted
+        self.records = 0
+        self.contributions = 0
+        """Values that went into the windows asked for."""
+        self.newest_ms: dict[TenantId, int] = {}
+        """Each tenant's newest believable event time, asked for or not."""
+        self._hot: dict[WindowKey, S] = {}
+        self._cold: dict[WindowKey, bytes] = {}
+        self._broker_ms = 0
+
+    def __len__(self) -> int:
+        return len(self._hot) + len(self._cold)
+
+    def fold(self, page: Page) -> None:
+        """Take in records, each exactly once, in offset order."""
+        self.records += len(page.values)
+        self._broker_ms = max(self._broker_ms, page.newest_ms)
+        for key, values in self._grouped(page).items():
+            self.contributions += len(values)
+            self.kind.fold.add(self._state(WindowKey(*key)), values)
+        if len(self._hot) > HOT_ROWS:
+            self._pack_oldest()
+
+    def keys(self) -> list[WindowKey]:
+        """The windows that have records, the oldest first."""
+        return sorted({*self._hot, *self._cold}, key=lambda key: (key.start_ms, key.tenant_id, key.subject))
+
+    def state(self, key: WindowKey) -> S | None:
+        """A window's state, not to be changed; None: no record belongs to it."""
+        held = self._hot.get(key)
+        if held is None and key in self._cold:
+            return self.kind.fold.unpack(msgspec.msgpack.decode(self._cold[key]))
+        return held
+
+    def outlived(self, key: WindowKey, retention_ms: int) -> bool:
+        """Whether the live table, which goes by the newest event of the tenant, keeps this window no more."""
+        newest_ms = min(self.newest_ms.get(key.tenant_id, 0), self._broker_ms)
+        return key.start_ms + self.kind.size_ms + retention_ms <= newest_ms
+
+    def dump(self) -> bytes:
+        """Everything, for `load`."""
+        rows = [(*key, msgspec.Raw(raw)) for key, raw in self._cold.items()]
+        rows += [(*key, msgspec.Raw(self._packed(state))) for key, state in self._hot.items()]
+        return msgspec.msgpack.encode((self.records, self.contributions, self._broker_ms, self.newest_ms, rows))
+
+    def load(self, raw: bytes) -> None:
+        """Take up what `dump` gave."""
+        self.records, self.contributions, self._broker_ms, newest_ms, rows = _dumps.decode(raw)
+        self.newest_ms = {TenantId(tenant): at_ms for tenant, at_ms in newest_ms.items()}
+        self._hot = {}
+        self._cold = {WindowKey(TenantId(tenant), subject, at): bytes(raw) for tenant, subject, at, raw in rows}
+
+    def _grouped(self, page: Page) -> dict[tuple[TenantId, tuple[str, ...], int], list[V]]:
+        wanted, size_ms = self.wanted, self.kind.size_ms
+        (from_ms, to_ms), only = wanted.span, wanted.tenant_id
+        latest_ms = self._broker_ms + wanted.future_skew_ms
+        samples = self.kind.samples(page.values, wanted.mode)
+        groups: dict[tuple[TenantId, tuple[str, ...], int], list[V]] = {}
+        newest_ms = self.newest_ms
+        columns = (samples.indexes, samples.tenants, samples.subjects, samples.at_ms, samples.values)
+        for index, named, subject, at_ms, value in zip(*columns, strict=True):
+            tenant = named or _tenant_of(page.headers(index))
+            if tenant is None or at_ms > latest_ms:
+                continue
+            if newest_ms.get(tenant, -1) < at_ms:
+                newest_ms[tenant] = at_ms
+            if from_ms <= at_ms < to_ms and (only is None or tenant == only):
+                groups.setdefault((tenant, subject, at_ms - at_ms % size_ms), []).append(value)
+        return groups
+
+    def _state(self, key: WindowKey) -> S:
+        held = self._hot.get(key)
+        if held is None:
+            packed = self._cold.pop(key, None)
+            fold = self.kind.fold
+            held = fold.empty() if packed is None else fold.unpack(msgspec.msgpack.decode(packed))
+            self._hot[key] = held
+        return held
+
+    def _packed(self, state: S) -> bytes:
+        return msgspec.msgpack.encode(self.kind.fold.pack(state))
+
+    def _pack_oldest(self) -> None:
+        for key in sorted(self._hot, key=lambda key: key.start_ms)[: HOT_ROWS // 2]:
+            self._cold[key] = self._packed(self._hot.pop(key))
+
+
+_Dump = tuple[int, int, int, dict[str, int], list[tuple[str, tuple[str, ...], int, msgspec.Raw]]]
+_dumps = msgspec.msgpack.Decoder(_Dump)
+
+
+class Change(StrEnum):
+    """What a recomputed window is, compared with the row that the table holds."""
+
+    SAME = "same"
+    NEW = "new"
+    """The table has no such row."""
+    CHANGED = "changed"
+    SHRINKS = "shrinks"
+    """It counts less than the row: records are gone, or no longer accepted. Refused unless forced."""
+    GONE = "gone"
+    """No record belongs to a row that the table has. Refused unless forced."""
+
+
+class Difference(NamedTuple):
+    """One window, before and after; summaries as people read them, None where there is no row."""
+
+    key: WindowKey
+    change: Change
+    before: Summary | None
+    after: Summary | None
+
+
+def difference(kind: TableKind[S, Any], key: WindowKey, before: S | None, after: S | None) -> Difference:
+    """How a window's row changes from `before` to `after`; at least one of them is there."""
+    old, new = (None if state is None else kind.fold.summarise(state) for state in (before, after))
+    if before is None or old is None:
+        return Difference(key, Change.NEW, None, new)
+    if after is None or new is None:
+        return Difference(key, Change.GONE, old, None)
+    if alike(kind.fold.pack(before), kind.fold.pack(after)):
+        return Difference(key, Change.SAME, old, new)
+    shrinks = count_of(kind, new) < count_of(kind, old)
+    return Difference(key, Change.SHRINKS if shrinks else Change.CHANGED, old, new)
+
+
+def count_of(kind: TableKind[Any, Any], summary: Summary) -> float:
+    """How much is in a row: each table's first column is a count of what was folded."""
+    value = summary[kind.columns[0].name]
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def alike(left: object, right: object) -> bool:
+    """Whether two packed states are equal: whole numbers and texts exactly, floats to FLOAT_TOLERANCE."""
+    if isinstance(left, float) or isinstance(right, float):
+        numbers = isinstance(left, float | int) and isinstance(right, float | int)
+        return numbers and math.isclose(left, right, rel_tol=FLOAT_TOLERANCE, abs_tol=FLOAT_TOLERANCE)  # type: ignore[arg-type]
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(alike(value, right[name]) for name, value in left.items())
+    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
+        return len(left) == len(right) and all(map(alike, left, right))
+    return left == right
+
+
+def all_keys(recomputed: Sequence[WindowKey], held: Sequence[WindowKey]) -> Iterator[WindowKey]:
+    """Windows of either, the oldest first, each once."""
+    yield from sorted({*recomputed, *held}, key=lambda key: (key.start_ms, key.tenant_id, key.subject))
+
+
+def _tenant_of(headers: Headers) -> TenantId | None:
+    """The tenant that a record's headers name; None when they cannot be read, which the live table buries."""
+    try:
+        return envelope.from_headers(headers).tenant_id
+    except ContractError:
+        return None
