@@ -19,11 +19,15 @@ _PREFIX = "{prefix}"
 SOURCES: dict[Stream, tuple[str, ...]] = {
     Stream.ORDERS: ("order_status",),
     Stream.TOOLS: ("tool_call", "tool_executed"),
+    Stream.RAG: ("rag_retrieval",),
+    Stream.EXPERIMENTS: ("ab_test_assignment", "ab_test_outcome"),
+    Stream.VOICE: ("audio_quality_report",),
 }
+WINDOWS = ("tool_latency_window", "retrieval_quality_window", "audio_quality_window")
 # What the data of a push message can be.
 PUSHED: dict[Topic, tuple[str, ...]] = {
-    Topic.PUSH: ("order_status", "tool_latency_window", "alert_raised", "alert_resolved"),
-    Topic.PUSH_LATEST: ("tool_latency_window", "lag"),
+    Topic.PUSH: ("order_status", *WINDOWS, "ab_test_result", "alert_raised", "alert_resolved"),
+    Topic.PUSH_LATEST: (*WINDOWS, "ab_test_result", "lag"),
 }
 _HEADERS = {
     "ce_id": "Id under which the event is published once.",

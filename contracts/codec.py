@@ -7,30 +7,49 @@ Kafka record. The text itself is forwarded as it is: unknown keys stay in it, an
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+from contracts import experiments, retrieval, voice
 from contracts.alerts import AlertRaised, AlertResolved
-from contracts.derived import ToolLatencyWindow
+from contracts.derived import AbTestResult, AudioQualityWindow, RetrievalQualityWindow, ToolLatencyWindow
 from contracts.document import read
 from contracts.errors import WHOLE, BadText, MissingField, OutOfRange, UnknownEvent, UnknownVersion, WrongType
+from contracts.experiments import AbTestAssignment, AbTestOutcome
 from contracts.explain import explained
 from contracts.json_types import JsonObject
 from contracts.modes import Around, completed, departures, repaired
 from contracts.names import RESERVED_TENANT_PREFIX, UNKNOWN_TENANT, Mode, TenantId
 from contracts.orders import OrderStatus
+from contracts.retrieval import RagRetrieval
 from contracts.text import problem_of_id
+from contracts.times import problem_of_moment
 from contracts.tools import ToolCall, ToolExecuted
+from contracts.voice import AudioQualityReport
 
-Event: TypeAlias = OrderStatus | ToolCall | ToolExecuted | ToolLatencyWindow | AlertRaised | AlertResolved
+FromOutside: TypeAlias = (
+    OrderStatus | ToolCall | ToolExecuted | RagRetrieval | AbTestAssignment | AbTestOutcome | AudioQualityReport
+)
+Derived: TypeAlias = (
+    ToolLatencyWindow | RetrievalQualityWindow | AudioQualityWindow | AbTestResult | AlertRaised | AlertResolved
+)
+Event: TypeAlias = FromOutside | Derived
 
 # Event name -> major version -> struct.
 EVENTS: dict[str, dict[str, type[Event]]] = {
     "order_status": {"1": OrderStatus},
     "tool_call": {"1": ToolCall},
     "tool_executed": {"1": ToolExecuted},
+    "rag_retrieval": {"1": RagRetrieval},
+    "ab_test_assignment": {"1": AbTestAssignment},
+    "ab_test_outcome": {"1": AbTestOutcome},
+    "audio_quality_report": {"1": AudioQualityReport},
     "tool_latency_window": {"1": ToolLatencyWindow},
+    "retrieval_quality_window": {"1": RetrievalQualityWindow},
+    "audio_quality_window": {"1": AudioQualityWindow},
+    "ab_test_result": {"1": AbTestResult},
     "alert_raised": {"1": AlertRaised},
     "alert_resolved": {"1": AlertResolved},
 }
@@ -39,10 +58,6 @@ EVENTS: dict[str, dict[str, type[Event]]] = {
 _RFC3339 = re.compile(r"[0-9-]{10}[Tt][0-9:]{8}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})")
 _MOMENTS = ("ts", "window_start", "window_end", "started_at", "resolved_at")
 _VERSION = re.compile(r"([0-9]+)\.[0-9]+")
-# What products commit; the rest is derived here.
-_FROM_OUTSIDE = (OrderStatus, ToolCall, ToolExecuted)
-# Optional fields that no schema lets be null.
-_NOT_NULL = ("meta", "tenant_id", "user_id", "session_id", "error_class", "cache_hit")
 
 
 class Decoded(NamedTuple):
@@ -76,6 +91,7 @@ def decode(payload: bytes | str, *, mode: Mode, around: Around | None = None) ->
             raise WrongType(event=event.EVENT, field=departure.field, limit=departure.limit, value=departure.value)
         names.append(departure.name)
     _check_ids(event)
+    _check_agreement(event)
     return Decoded(event, tuple(names))
 
 
@@ -105,7 +121,7 @@ def tenant_of(event: Event) -> TenantId:
 
 def traceparent_of(event: Event) -> str | None:
     """The trace context in the event's meta, as it stands there."""
-    if isinstance(event, _FROM_OUTSIDE) and event.meta is not None:
+    if isinstance(event, FromOutside) and event.meta is not None:
         return event.meta.traceparent
     return None
 
@@ -132,7 +148,7 @@ def _struct_of(document: JsonObject, presumed: str) -> type[Event]:
 
 
 def _typed(document: JsonObject, struct: type[Event], mode: Mode) -> tuple[Event, list[str]]:
-    nulls = _nulls(document)
+    nulls = _nulls(document, struct)
     if mode == "strict":
         if nulls:
             raise WrongType(event=struct.EVENT, field=nulls[0], limit="must not be null", value=None)
@@ -157,8 +173,14 @@ def _converted(document: JsonObject, struct: type[Event]) -> Event:
         raise explained(struct.EVENT, str(error), document) from None
 
 
-def _nulls(document: JsonObject) -> list[str]:
-    fields = [field for field in _NOT_NULL if field in document and document[field] is None]
+@cache
+def _optional(struct: type[Event]) -> tuple[str, ...]:
+    """Fields that may be left out; no schema lets one be null."""
+    return tuple(field.encode_name for field in msgspec.structs.fields(struct) if field.default is None)
+
+
+def _nulls(document: JsonObject, struct: type[Event]) -> list[str]:
+    fields = [field for field in _optional(struct) if field in document and document[field] is None]
     meta = document.get("meta")
     if isinstance(meta, dict):
         fields += [f"meta.{field}" for field in ("reason", "traceparent") if field in meta and meta[field] is None]
@@ -168,21 +190,56 @@ def _nulls(document: JsonObject) -> list[str]:
 def _check_ids(event: Event) -> None:
     """Ids become keys and channels; tenants that begin with "_" are ours and never come from outside."""
     for field, text in _ids_of(event):
-        problem = problem_of_id(event.EVENT, field, text)
+        problem = None if text is None else problem_of_id(event.EVENT, field, text)
         if problem is not None:
             raise problem
     tenant_id = event.tenant_id or ""
-    if isinstance(event, _FROM_OUTSIDE) and tenant_id.startswith(RESERVED_TENANT_PREFIX):
+    if isinstance(event, FromOutside) and tenant_id.startswith(RESERVED_TENANT_PREFIX):
         limit = f'must not begin with "{RESERVED_TENANT_PREFIX}"'
         raise WrongType(event=event.EVENT, field="tenant_id", limit=limit, value=tenant_id)
 
 
-def _ids_of(event: Event) -> tuple[tuple[str, str], ...]:
-    tenant = ("tenant_id", tenant_of(event))
+def _check_agreement(event: Event) -> None:
+    """What no single field shows: a moment that no window can hold, and fields that cannot all be right."""
+    match event:
+        case RagRetrieval():
+            problem = retrieval.disagreement(event)
+        case AbTestAssignment() | AbTestOutcome():
+            problem = experiments.disagreement(event)
+        case AudioQualityReport():
+            problem = voice.disagreement(event)
+        case _:
+            return
+    problem = problem_of_moment(event.EVENT, "ts", event.ts) or problem
+    if problem is not None:
+        raise problem
+
+
+def _ids_of(event: Event) -> tuple[tuple[str, str | None], ...]:
+    """The texts of an event that become part of keys, rows and channels, by field."""
+    ids: tuple[tuple[str, str | None], ...]
     match event:
         case OrderStatus():
-            return tenant, ("order_id", event.order_id)
-        case ToolCall() | ToolExecuted() | ToolLatencyWindow():
-            return tenant, ("tool", event.tool)
+            ids = (("order_id", event.order_id),)
+        case ToolCall() | ToolExecuted():
+            ids = (("tool", event.tool),)
+        case ToolLatencyWindow():
+            ids = (("tool", event.tool), ("tool_version", event.tool_version))
+        case RagRetrieval() | RetrievalQualityWindow():
+            ids = (("index", event.index),)
+        case AbTestAssignment():
+            ids = (("experiment", event.experiment), ("arm", event.arm), ("unit", event.unit), _event_id(event))
+        case AbTestOutcome():
+            ids = (("experiment", event.experiment), ("metric", event.metric), ("unit", event.unit), _event_id(event))
+        case AbTestResult():
+            arms = tuple(("arms", each.arm) for each in event.arms)
+            ids = (("experiment", event.experiment), ("metric", event.metric), ("control", event.control), *arms)
+        case AudioQualityReport() | AudioQualityWindow():
+            ids = (("session_id", event.session_id),)
         case AlertRaised() | AlertResolved():
-            return tenant, ("name", event.name), ("subject", event.subject)
+            ids = (("name", event.name), ("subject", event.subject))
+    return (("tenant_id", tenant_of(event)), *ids)
+
+
+def _event_id(event: AbTestAssignment | AbTestOutcome) -> tuple[str, str | None]:
+    return "event_id", event.event_id

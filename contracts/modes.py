@@ -34,7 +34,7 @@ _FURTHER_STATUSES = frozenset(
     }
     | {"shipped", "updated"}
 )
-_ID_FIELDS = ("tenant_id", "order_id", "user_id", "session_id")
+_ID_FIELDS = ("tenant_id", "order_id", "user_id", "session_id", "unit", "event_id", "query_id")
 _ORDER_EVENT = OrderStatus.EVENT
 
 

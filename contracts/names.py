@@ -3,6 +3,7 @@
 Redis:    {prefix}:stream:{orders|tools|rag|prompts|experiments|voice}
 Kafka:    {prefix}.{orders|tools|...|push|push-latest|alerts|late|replacements|replaced}
 Channels: orders:<order id>   tools:<tool>   alerts:<alert name>   system:lag
+          rag:<index>   experiments:<experiment>   voice:<session id>
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ KEY_SEPARATOR = "\x1f"
 
 
 class Limits(NamedTuple):
-    """What every event must keep to; sizes in bytes, lengths in characters, latencies in milliseconds."""
+    """What every event must keep to; sizes in bytes, lengths in characters, latencies in milliseconds.
+
+    `value` bounds the size of any measured number without a unit of its own, `list_items` the length of any list.
+    """
 
     payload_bytes: int
     depth: int
@@ -40,13 +44,22 @@ class Limits(NamedTuple):
     int_max: int
     id_chars: int
     latency_ms: float
+    value: float
+    list_items: int
 
 
 # 1 MiB: PostgreSQL, Redis and Kafka take more, but one row would then fill a whole Kafka batch.
 # 32 levels: far above any real event, far below where a recursive parser runs out of stack.
 # 1e9 ms is 11 days: sums of microseconds stay inside 64 bits for nine million calls a window.
 LOCAL_LIMITS = Limits(
-    payload_bytes=1024 * 1024, depth=32, int_min=-(2**63), int_max=2**63 - 1, id_chars=256, latency_ms=1e9
+    payload_bytes=1024 * 1024,
+    depth=32,
+    int_min=-(2**63),
+    int_max=2**63 - 1,
+    id_chars=256,
+    latency_ms=1e9,
+    value=1e12,
+    list_items=1000,
 )
 
 
@@ -136,6 +149,21 @@ def order_channel(order_id: str) -> str:
 def tool_channel(tool: str) -> str:
     """Where clients follow one tool's latency."""
     return f"tools:{tool}"
+
+
+def rag_channel(index: str) -> str:
+    """Where clients follow the quality of one index."""
+    return f"rag:{index}"
+
+
+def experiment_channel(experiment: str) -> str:
+    """Where clients follow one experiment's results."""
+    return f"experiments:{experiment}"
+
+
+def voice_channel(session_id: str) -> str:
+    """Where clients follow the audio quality of one voice session."""
+    return f"voice:{session_id}"
 
 
 def alert_channel(name: str) -> str:

@@ -4,8 +4,12 @@ Where it stands: agents make it of events and derived rows; `gateway.feed` reads
 made of what it tells, so that a repeat is recognised. It is unique within its tenant:
 
     order   its dedupe_id                               alert   al:<alert id>:<raised|resolved>
-    window  tlw:<tool>:<start ms>:<revision>            lag     lag:<ms>
+    window  <kind>:<subject>:<start ms>:<revision>      lag     lag:<ms>
             and :running behind it while not closed
+    result  abr:<experiment>:<epoch>:<metric>:<revision>
+
+The kinds of window are tlw (tool, and its version when named), rqw (index) and aqw (session and length in ms, as audio
+has windows of several lengths). Names in an id have % and : written as %25 and %3A, so that no two ids read the same.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from typing import Literal
 import msgspec
 
 from contracts.alerts import AlertRaised, AlertResolved
-from contracts.derived import ToolLatencyWindow
+from contracts.derived import AbTestResult, AudioQualityWindow, RetrievalQualityWindow, ToolLatencyWindow
 from contracts.envelope import trace_id_of
 from contracts.errors import WHOLE, BadJson, BadText, TooLarge
 from contracts.fields import Moment, Tenant
@@ -26,8 +30,11 @@ from contracts.names import (
     SYSTEM_TENANT,
     TenantId,
     alert_channel,
+    experiment_channel,
     order_channel,
+    rag_channel,
     tool_channel,
+    voice_channel,
 )
 from contracts.orders import OrderStatus
 from contracts.text import has_control
@@ -109,15 +116,49 @@ def of_order(event: OrderStatus, payload: bytes | str, *, dedupe_id: str, tracep
 
 def of_window(window: ToolLatencyWindow) -> PushMessage:
     """A window of a tool's latency, running or closed."""
+    named = [] if window.tool_version is None else [_named(window.tool_version)]
+    return _of_window(window, "tlw", tool_channel(window.tool), _named(window.tool), *named)
+
+
+def of_retrieval_window(window: RetrievalQualityWindow) -> PushMessage:
+    """A window of an index's retrievals, running or closed."""
+    return _of_window(window, "rqw", rag_channel(window.index), _named(window.index))
+
+
+def of_audio_window(window: AudioQualityWindow) -> PushMessage:
+    """A window of a voice session's audio, running or closed."""
+    length_ms = epoch_ms(window.window_end) - epoch_ms(window.window_start)
+    return _of_window(window, "aqw", voice_channel(window.session_id), _named(window.session_id), str(length_ms))
+
+
+def of_experiment(result: AbTestResult) -> PushMessage:
+    """One metric of an experiment, as it stands now."""
+    return PushMessage(
+        id=f"abr:{_named(result.experiment)}:{result.epoch}:{_named(result.metric)}:{result.revision}",
+        channel=experiment_channel(result.experiment),
+        type=result.EVENT,
+        tenant_id=result.tenant_id,
+        ts=result.ts,
+        data=msgspec.Raw(msgspec.json.encode(result)),
+    )
+
+
+def _of_window(
+    window: ToolLatencyWindow | RetrievalQualityWindow | AudioQualityWindow, kind: str, channel: str, *subject: str
+) -> PushMessage:
     running = "" if window.closed else ":running"
     return PushMessage(
-        id=f"tlw:{window.tool}:{epoch_ms(window.window_start)}:{window.revision}{running}",
-        channel=tool_channel(window.tool),
+        id=f"{kind}:{':'.join(subject)}:{epoch_ms(window.window_start)}:{window.revision}{running}",
+        channel=channel,
         type=window.EVENT,
         tenant_id=window.tenant_id,
         ts=window.ts,
         data=msgspec.Raw(msgspec.json.encode(window)),
     )
+
+
+def _named(name: str) -> str:
+    return name.replace("%", "%25").replace(":", "%3A")
 
 
 def of_alert(alert: AlertRaised | AlertResolved) -> PushMessage:

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from contracts.alerts import AlertRaised, AlertResolved
 from contracts.codec import Event, tenant_of
-from contracts.derived import ToolLatencyWindow
+from contracts.derived import AbTestResult, AudioQualityWindow, RetrievalQualityWindow, ToolLatencyWindow
 from contracts.envelope import Envelope
+from contracts.experiments import AbTestAssignment, AbTestOutcome
 from contracts.names import KEY_SEPARATOR, UNKNOWN_TENANT, TenantId
 from contracts.orders import OrderStatus
+from contracts.retrieval import RagRetrieval
 from contracts.tools import ToolCall, ToolExecuted
+from contracts.voice import AudioQualityReport
 
 
 def partition_key(envelope: Envelope, event: Event) -> bytes:
@@ -39,10 +42,20 @@ def tenant_key(tenant_id: TenantId) -> bytes:
 
 def subject_of(event: Event) -> str:
     """What an event is about, within its tenant."""
+    subject: str
     match event:
         case OrderStatus():
-            return event.order_id
+            subject = event.order_id
         case ToolCall() | ToolExecuted() | ToolLatencyWindow():
-            return event.tool
+            subject = event.tool
+        case RagRetrieval() | RetrievalQualityWindow():
+            subject = event.index
+        case AbTestAssignment() | AbTestOutcome():
+            subject = event.unit
+        case AbTestResult():
+            subject = event.experiment
+        case AudioQualityReport() | AudioQualityWindow():
+            subject = event.session_id
         case AlertRaised() | AlertResolved():
-            return event.name
+            subject = event.name
+    return subject

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -9,7 +9,7 @@ import pytest
 from contracts import push
 from contracts.alerts import AlertRaised, AlertResolved, alert_id_of
 from contracts.codec import decode
-from contracts.derived import ToolLatencyWindow
+from contracts.derived import AbTestResult, AudioQualityWindow, RetrievalQualityWindow, ToolLatencyWindow
 from contracts.errors import BadText, ContractError
 from contracts.lag import Lag
 from contracts.names import TenantId
@@ -46,14 +46,66 @@ def test_a_payload_over_several_lines_becomes_one_line_with_the_same_meaning():
     assert json.loads(raw)["data"] == json.loads(payload)
 
 
-def test_a_window_has_one_id_for_each_revision_and_another_while_it_runs():
-    window = event_of("tool_latency_window")
-    assert isinstance(window, ToolLatencyWindow)
-    closed = push.of_window(window)
-    assert (closed.id, closed.channel) == ("tlw:search:1772366400000:118", "tools:search")
-    running = push.of_window(msgspec.structs.replace(window, closed=False))
+WINDOWS = [
+    ("tool_latency_window", "tlw:search:2.1:1772366400000:118", "tools:search"),
+    ("retrieval_quality_window", "rqw:menu:1772366400000:57", "rag:menu"),
+    ("audio_quality_window", "aqw:v-9:10000:1772366400000:131", "voice:v-9"),
+]
+
+
+def window_message(window: ToolLatencyWindow | RetrievalQualityWindow | AudioQualityWindow) -> push.PushMessage:
+    match window:
+        case ToolLatencyWindow():
+            return push.of_window(window)
+        case RetrievalQualityWindow():
+            return push.of_retrieval_window(window)
+        case AudioQualityWindow():
+            return push.of_audio_window(window)
+
+
+@pytest.mark.parametrize(("name", "id_", "channel"), WINDOWS)
+def test_a_window_has_one_id_for_each_revision_and_another_while_it_runs(name: str, id_: str, channel: str):
+    window = event_of(name)
+    assert isinstance(window, ToolLatencyWindow | RetrievalQualityWindow | AudioQualityWindow)
+    closed = window_message(window)
+    assert (closed.id, closed.channel, closed.type, closed.ts) == (id_, channel, name, window.window_end)
+    running = window_message(msgspec.structs.replace(window, closed=False))
     assert running.id == closed.id + ":running"
     assert decode(bytes(closed.data), mode="strict").event == window
+
+
+def test_a_tool_without_version_keeps_the_id_it_had():
+    window = event_of("tool_latency_window")
+    assert isinstance(window, ToolLatencyWindow)
+    assert push.of_window(msgspec.structs.replace(window, tool_version=None)).id == "tlw:search:1772366400000:118"
+
+
+def test_no_two_subjects_share_an_id():
+    window = event_of("tool_latency_window")
+    assert isinstance(window, ToolLatencyWindow)
+    subjects = [("a:1", None), ("a", "1"), ("a%3A1", None), ("a:1", "2"), ("a", "1:2")]
+    ids = {
+        push.of_window(msgspec.structs.replace(window, tool=tool, tool_version=version)).id
+        for tool, version in subjects
+    }
+    assert len(ids) == len(subjects)
+
+
+def test_audio_windows_of_several_lengths_never_share_an_id():
+    window = event_of("audio_quality_window")
+    assert isinstance(window, AudioQualityWindow)
+    shorter = msgspec.structs.replace(window, window_end=window.window_start + timedelta(seconds=1))
+    assert push.of_audio_window(shorter).id != push.of_audio_window(window).id
+
+
+def test_a_result_has_one_id_for_each_revision():
+    result = event_of("ab_test_result")
+    assert isinstance(result, AbTestResult)
+    message = push.of_experiment(result)
+    assert (message.id, message.channel) == ("abr:greeting:1:upsell_rate:2210", "experiments:greeting")
+    assert (message.type, message.ts) == ("ab_test_result", result.ts)
+    assert push.of_experiment(msgspec.structs.replace(result, revision=2211)).id != message.id
+    assert decode(bytes(message.data), mode="strict").event == result
 
 
 def test_an_alert_keeps_its_id_from_raise_to_resolve():
