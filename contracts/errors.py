@@ -15,6 +15,8 @@
     +-- TokenError            caller     a client's token is missing, expired or forged
     +-- QueryError            caller     a question about a table cannot be answered as it stands
     +-- SettingsError         caller     the configuration contradicts itself or names something that is not there
+    +-- ArchiveError          permanent  an archive of topics does not fit together, or does not fit the topic
+    +-- ReplayRefused         caller     a table's range cannot be recomputed as asked; the message says what can
 
 transient: the same call may succeed later. permanent: it never will. caller: whoever asked has to change something.
 """
@@ -187,5 +189,15 @@ class QueryError(HeadraceError):
 
 class SettingsError(HeadraceError):
     """The configuration cannot be used; the message names the setting, its limit and the value."""
+
+    kind = Kind.CALLER
+
+
+class ArchiveError(HeadraceError):
+    """A folder of archived topics contradicts itself or the topic; the message names the file or the offsets."""
+
+
+class ReplayRefused(HeadraceError):
+    """A replay that would make a table wrong, or that nobody can carry out; the message says what to do."""
 
     kind = Kind.CALLER
