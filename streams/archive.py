@@ -5,7 +5,7 @@ Where it stands: `streams.archiving` fills it from Kafka, `headrace replay --fro
     <folder>/<topic>/date=<YYYY-MM-DD>/<partition>-<first offset>.parquet
     columns: topic, partition, offset, timestamp_ms, key, value, headers (list of name and value)
 
-A file's footer says which offsets [first, next) it covers; some have no record (markers of transactions). The files of a
+A file's footer says which offsets [first, next) it covers; some have none (markers of transactions). The files of a
 partition follow each other without overlap, whatever was killed when: a file is written under another name, brought
 to the disk, and renamed as the last step; what is not renamed does not count and is removed by the next writer.
 
