@@ -244,8 +244,8 @@ def _identities(packed: bytes) -> Iterable[int]:
 
 
 def _percent(part: int, whole: int) -> float | None:
-    """Late packets may be of the second before: then there are more of them than were due."""
-    return min(100.0, round(100 * part / whole, 4)) if whole else None
+    """Late packets may be of the second before: then it may be above 100."""
+    return round(100 * part / whole, 4) if whole else None
 
 
 def _percentiles_ms(latencies: dict[int, int]) -> tuple[float | None, float | None, float | None]:
