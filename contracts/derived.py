@@ -24,7 +24,11 @@ Positive = Annotated[float, msgspec.Meta(ge=0)]
 class ToolLatencyWindow(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event", tag="tool_latency_window"
 ):
-    """One tool's latencies in a window; those of one version of it when `tool_version` is named."""
+    """One tool's latencies in a window; those of one version of it when `tool_version` is named.
+
+    `cache_lookups` is of how many calls it is known whether a cache answered. Percentiles take the calls `below_range`
+    and `above_range` of the histogram as its ends.
+    """
 
     EVENT: ClassVar[str] = "tool_latency_window"
 
@@ -47,6 +51,10 @@ class ToolLatencyWindow(
     p90_ms: Milliseconds | None = None
     p999_ms: Milliseconds | None = None
     cache_hits: Count | None = None
+    cache_lookups: Count | None = None
+    below_range: Count | None = None
+    above_range: Count | None = None
+    errors_by_class: dict[str, Count] | None = None
 
 
 class RetrievalQualityWindow(
@@ -54,8 +62,8 @@ class RetrievalQualityWindow(
 ):
     """One index's retrievals in a window: `count`, of them `errors` failed and `empty` found nothing.
 
-    `recall_at_k`, `mrr` and `ndcg_at_k` are means over the `judged` retrievals, those that came with relevance; each
-    looks at the first `k` results. `score_p…` are percentiles of all scores.
+    `score_p…` are percentiles of the scores of all results, `first_score_p50` of each search's first. The measures of
+    ranking are means over the `judged` retrievals, those that came with relevance.
     """
 
     EVENT: ClassVar[str] = "retrieval_quality_window"
@@ -77,13 +85,18 @@ class RetrievalQualityWindow(
     max_ms: Milliseconds
     closed: bool
     revision: Revision
-    k: Count | None = None
-    recall_at_k: Ratio | None = None
+    empty_pct: Percent | None = None
+    results_mean: Positive | None = None
     mrr: Ratio | None = None
-    ndcg_at_k: Ratio | None = None
+    context_precision: Ratio | None = None
+    ndcg_at_5: Ratio | None = None
+    ndcg_at_10: Ratio | None = None
+    recall_at_5: Ratio | None = None
+    recall_at_10: Ratio | None = None
     score_p10: float | None = None
     score_p50: float | None = None
     score_p90: float | None = None
+    first_score_p50: float | None = None
 
 
 class AudioQualityWindow(
@@ -124,7 +137,9 @@ class AudioQualityWindow(
     speech_dbfs: Level | None = None
     noise_dbfs: Level | None = None
     snr_db: Snr | None = None
+    snr_min_db: Snr | None = None
     clip_pct: Percent | None = None
+    clip_max_pct: Percent | None = None
     dc: Offset | None = None
     lufs: Level | None = None
     speech_ratio: Ratio | None = None
@@ -137,8 +152,8 @@ class AudioQualityWindow(
 class ArmResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One arm: `units` were assigned to it, and `n` of them (of the events, for a quantile) have the metric.
 
-    `lift` is relative to the control arm (0.05: five per cent more), with its confidence interval; `p50` and `p95` are
-    of quantile metrics.
+    `lift` is relative to the control arm (0.05: five per cent more), with its confidence interval, valid at one planned
+    look; `p50` and `p95` are of quantile metrics.
     """
 
     arm: Id
@@ -149,6 +164,7 @@ class ArmResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lift: float | None = None
     lift_low: float | None = None
     lift_high: float | None = None
+    p_value: Ratio | None = None
     p50: float | None = None
     p95: float | None = None
 
