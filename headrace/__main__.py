@@ -6,11 +6,13 @@ Each command imports its own part when it is called, so that `headrace --help` a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from headrace.commands.archive import archive
+from headrace.commands.reported import reported
 
 app = typer.Typer(
     name="headrace",
@@ -96,7 +98,7 @@ def dev(  # noqa: PLR0913 - one argument an option
         )
         return command.run(options)
 
-    raise typer.Exit(_reported(made))
+    raise typer.Exit(reported(made))
 
 
 @app.command()
@@ -106,7 +108,7 @@ def doctor(
     """Check every configured server and say what to do about each failure."""
     from headrace import doctor as command
 
-    raise typer.Exit(_reported(lambda: command.run(json_output=json)))
+    raise typer.Exit(reported(lambda: command.run(json_output=json)))
 
 
 @app.command()
@@ -125,7 +127,7 @@ def settings(
             typer.echo(settings_page.page(), nl=False)
         return 0
 
-    raise typer.Exit(_reported(made))
+    raise typer.Exit(reported(made))
 
 
 @app.command()
@@ -153,7 +155,7 @@ def token(
         typer.echo(minted)
         return 0
 
-    raise typer.Exit(_reported(made))
+    raise typer.Exit(reported(made))
 
 
 @app.command()
@@ -164,15 +166,7 @@ def version() -> None:
     typer.echo(installed_version())
 
 
-def _reported(command: Callable[[], int]) -> int:
-    """The command's exit status; an error of ours becomes one line on standard error."""
-    from contracts.errors import HeadraceError
-    from runtime.process import report
-
-    try:
-        return command()
-    except HeadraceError as error:
-        return report(error)
+app.command()(archive)
 
 
 def main() -> None:

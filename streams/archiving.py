@@ -5,7 +5,6 @@ Where it stands: `headrace archive` calls it for each partition; `streams.archiv
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -33,8 +32,6 @@ class Copying(NamedTuple):
     epoch: str
     until_ms: int | None
     skip_lost: bool
-    on_records: Callable[[int], None]
-    """Told of every so many records that were copied."""
 
 
 async def copy(log: LogRange, archive: Archive, place: Partition, span: Span, how: Copying) -> Copied:
@@ -65,7 +62,6 @@ async def _fill(log: LogRange, writer: ArchiveWriter, place: Partition, span: Sp
         async for chunk in chunks:
             count = len(chunk) if how.until_ms is None else _older(chunk, how.until_ms)
             writer.append([chunk.record(index) for index in range(count)])
-            how.on_records(count)
             if count < len(chunk):
                 return False
     return True
