@@ -203,7 +203,7 @@ def test_the_first_of_two_reports_with_one_seq_counts():
     assert FOLD.summarise(folded([[first], [second]]))["lost"] == 1
 
 
-def summary_of(**measures: Any) -> dict[str, Any]:
+def summary_of(**measures: float) -> dict[str, Any]:
     return FOLD.summarise(folded([values([_BLANK | measures])]))
 
 
