@@ -4,8 +4,8 @@ Where it stands: `headrace.replay` reads a stretch of the source and hands its r
 owners of the rows (`agents.backfill`). The fold is the table's own, so that the same records give the same state.
 
 What counts is event time: a record belongs to its window wherever it stands in the log. Live rules that depend on when
-a record came are not repeated, with one exception: an event dated too far ahead of the broker's clock counts here no
-more than there. Late events that the live table has set aside do count.
+a record came are not repeated, with one exception: an event dated too far ahead of its own record counts here no more
+than there. Late events that the live table has set aside do count.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from contracts.errors import ContractError
 from contracts.names import Mode, TenantId
 from tables.fold import S, Summary, TableKind, V
 from tables.rows import WindowKey
+from tables.windows import window_start_ms
 
 # More rows than this are not kept as objects but packed, a tenth of the memory; the oldest windows first.
 HOT_ROWS = 20_000
@@ -36,8 +37,8 @@ class Page(NamedTuple):
     """Some records of one partition, in offset order."""
 
     values: Sequence[bytes]
-    newest_ms: int
-    """The highest timestamp that the broker has given them."""
+    record_ms: Sequence[int]
+    """The timestamp of each record."""
     headers: Callable[[int], Headers]
     """The headers of values[i]."""
 
@@ -55,7 +56,7 @@ class TimeRange(NamedTuple):
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which windows to recompute; `span` holds whole windows."""
+    """Which windows to recompute; `span` holds whole windows. `tenant_id` None: of all tenants."""
 
     span: TimeRange
     tenant_id: TenantId | None
@@ -76,7 +77,6 @@ class Recomputation(Generic[S, V]):
         """Each tenant's newest believable event time, asked for or not."""
         self._hot: dict[WindowKey, S] = {}
         self._cold: dict[WindowKey, bytes] = {}
-        self._broker_ms = 0
 
     def __len__(self) -> int:
         return len(self._hot) + len(self._cold)
@@ -84,7 +84,6 @@ class Recomputation(Generic[S, V]):
     def fold(self, page: Page) -> None:
         """Take in records, each exactly once, in offset order."""
         self.records += len(page.values)
-        self._broker_ms = max(self._broker_ms, page.newest_ms)
         for key, values in self._grouped(page).items():
             self.contributions += len(values)
             self.kind.fold.add(self._state(WindowKey(*key)), values)
@@ -102,20 +101,23 @@ class Recomputation(Generic[S, V]):
             return self.kind.fold.unpack(msgspec.msgpack.decode(self._cold[key]))
         return held
 
-    def outlived(self, key: WindowKey, retention_ms: int) -> bool:
-        """Whether the live table, which goes by the newest event of the tenant, keeps this window no more."""
-        newest_ms = min(self.newest_ms.get(key.tenant_id, 0), self._broker_ms)
-        return key.start_ms + self.kind.size_ms + retention_ms <= newest_ms
+    def outlived(self, key: WindowKey, *, retention_ms: int, forget_ms: int, now_ms: int) -> bool:
+        """Whether the live table keeps this window no more (tables.window_partition says when)."""
+        newest_ms = self.newest_ms.get(key.tenant_id, key.start_ms)
+        if now_ms - newest_ms > forget_ms:
+            return True
+        size_ms = self.kind.size_ms
+        return key.start_ms + size_ms + retention_ms <= window_start_ms(newest_ms, size_ms)
 
     def dump(self) -> bytes:
         """Everything, for `load`."""
         rows = [(*key, msgspec.Raw(raw)) for key, raw in self._cold.items()]
         rows += [(*key, msgspec.Raw(self._packed(state))) for key, state in self._hot.items()]
-        return msgspec.msgpack.encode((self.records, self.contributions, self._broker_ms, self.newest_ms, rows))
+        return msgspec.msgpack.encode((self.records, self.contributions, self.newest_ms, rows))
 
     def load(self, raw: bytes) -> None:
         """Take up what `dump` gave."""
-        self.records, self.contributions, self._broker_ms, newest_ms, rows = _dumps.decode(raw)
+        self.records, self.contributions, newest_ms, rows = _dumps.decode(raw)
         self.newest_ms = {TenantId(tenant): at_ms for tenant, at_ms in newest_ms.items()}
         self._hot = {}
         self._cold = {WindowKey(TenantId(tenant), subject, at): bytes(raw) for tenant, subject, at, raw in rows}
@@ -123,14 +125,14 @@ class Recomputation(Generic[S, V]):
     def _grouped(self, page: Page) -> dict[tuple[TenantId, tuple[str, ...], int], list[V]]:
         wanted, size_ms = self.wanted, self.kind.size_ms
         (from_ms, to_ms), only = wanted.span, wanted.tenant_id
-        latest_ms = self._broker_ms + wanted.future_skew_ms
+        record_ms, skew_ms = page.record_ms, wanted.future_skew_ms
         samples = self.kind.samples(page.values, wanted.mode)
         groups: dict[tuple[TenantId, tuple[str, ...], int], list[V]] = {}
         newest_ms = self.newest_ms
         columns = (samples.indexes, samples.tenants, samples.subjects, samples.at_ms, samples.values)
         for index, named, subject, at_ms, value in zip(*columns, strict=True):
             tenant = named or _tenant_of(page.headers(index))
-            if tenant is None or at_ms > latest_ms:
+            if tenant is None or at_ms > record_ms[index] + skew_ms:
                 continue
             if newest_ms.get(tenant, -1) < at_ms:
                 newest_ms[tenant] = at_ms
@@ -155,7 +157,7 @@ class Recomputation(Generic[S, V]):
             self._cold[key] = self._packed(self._hot.pop(key))
 
 
-_Dump = tuple[int, int, int, dict[str, int], list[tuple[str, tuple[str, ...], int, msgspec.Raw]]]
+_Dump = tuple[int, int, dict[str, int], list[tuple[str, tuple[str, ...], int, msgspec.Raw]]]
 _dumps = msgspec.msgpack.Decoder(_Dump)
 
 
