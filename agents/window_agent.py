@@ -1,0 +1,35 @@
+"""Attaches an agent that does no more than fold a topic into a table of windows and tell of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from agents.tool_calls import surroundings, window_rules
+from agents.window_work import WindowWork
+from tables.window_partition import WindowPartition
+
+if TYPE_CHECKING:
+    from agents.host import AgentHost
+    from agents.window_work import WindowMessages
+    from runtime.settings_tables import TableSettings
+    from tables.fold import TableKind
+    from tables.window_table import WindowTable
+
+S = TypeVar("S")
+
+
+def attach(
+    host: AgentHost, name: str, kind: TableKind[S, Any], lengths: TableSettings, messages: WindowMessages[S]
+) -> WindowTable:
+    """Run an agent of the name over the kind's topic, and declare its table, which has the kind's name."""
+    settings, clock = host.settings, host.sinks.clock
+    table = host.table(kind.name)
+    rules, around = window_rules(settings, lengths), surroundings(host, name)
+
+    def open_work(partition: int) -> WindowWork[S]:
+        rows: WindowPartition[S] = WindowPartition(partition, kind, rules, table.rows, settings.worker.row_cache_bytes)
+        rows.recover(clock.monotonic_s())
+        return WindowWork(rows, messages, around)
+
+    host.attach(name, kind.topic, open_work, table=table, describe=kind.describe)
+    return table
