@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agents.runner import Chunk, Runner
 from contracts.names import Topic, kafka_topic
 from streams import batches
+from tables.window_table import window_table
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from agents.effects import PartitionWork
     from agents.runner import Sinks
     from runtime.settings import Settings
+    from tables.fold import TableKind
     from tables.window_table import WindowTable
 
 DRAIN_S = 5.0
@@ -33,7 +35,14 @@ class AgentHost:
         self.settings = settings
         self.sinks = sinks
         self.runners: list[Runner] = []
+        self.tables: list[tuple[TableKind[Any, Any], WindowTable]] = []
         app.on_partitions_revoked.connect(self._revoked, weak=False)
+
+    def table(self, name: str, *kinds: TableKind[Any, Any]) -> WindowTable:
+        """Declare a table for an agent of this worker; `kinds` are the rows of it that can be asked for."""
+        table = window_table(self.app, name, self.settings.kafka.partitions)
+        self.tables += [(kind, table) for kind in kinds]
+        return table
 
     def attach(
         self,
@@ -43,10 +52,11 @@ class AgentHost:
         *,
         table: WindowTable | None = None,
         describe: str,
-    ) -> None:
+    ) -> Runner:
         """Run `open_work(partition)` for each partition of `topic` that this worker is given.
 
         `describe` is what `faust agents` prints. With a table, a partition is opened when the table is recovered.
+        Returns the runner, which is the host's.
         """
         runner = Runner(name, open_work, self.sinks, table)
         channel = batches.batch_topic(
@@ -61,7 +71,9 @@ class AgentHost:
         self.app.agent(channel, name=f"headrace.{name}")(process)
         if table is not None:
             table.on_owned = runner.own
+            table.source = kafka_topic(self.settings.prefix, topic)
         self.runners.append(runner)
+        return runner
 
     async def _chunks(self, stream: Any) -> AsyncIterator[Chunk]:  # noqa: ANN401
         async for event in stream.events():

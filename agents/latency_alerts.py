@@ -1,43 +1,74 @@
 """The tool latency alerts of one partition: which tools to judge, on what reading, and what has to be told. Pure.
 
-A reading is the p95 of the tool's newest window, or of the one before while the newest has fewer than `min_count`
-calls. The state machine itself is `agents.alert_rules`.
+A reading is the p95 of the tool's newest window over all of its versions, or of the one before while the newest has
+fewer than `min_count` calls. The state machine itself is `agents.alert_rules`.
+
+State of a tool is kept while it has an alert, and for `forget_s` after its last call.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from agents import alert_rules
 from agents.alert_rules import AlertState, Phase
 from tables import sketches
 from tables import tool_latency as tl
+from tables.rows import WindowKey
 from tables.windows import window_start_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from agents.latency_messages import Messages
     from contracts.names import TenantId
-    from tables.latency_partition import LatencyPartition
+    from streams.kafka_log import Outgoing
+    from tables.row_codec import Row
     from tables.store import Change
+    from tables.window_partition import WindowPartition
 
 # A tenant and one of its tools.
 Subject = tuple["TenantId", str]
+_QUIET = AlertState()
+
+
+@dataclass(slots=True)
+class _Tool:
+    """What is known of a tool beside its alert: its newest window, its versions, and when it was last called."""
+
+    newest_ms: int
+    heard_s: float
+    versions: set[str] = field(default_factory=set)
 
 
 class LatencyAlerts:
-    """Alert states of one partition."""
+    """Alert states of one partition; implements agents.window_work.WindowAlerts."""
 
-    def __init__(self, rows: LatencyPartition, rule: alert_rules.Rule, *, min_count: int, silence_s: float) -> None:
+    def __init__(
+        self,
+        rows: WindowPartition[tl.Latencies],
+        rule: alert_rules.Rule,
+        messages: Messages,
+        *,
+        min_count: int,
+        silence_s: float,
+        forget_s: float,
+    ) -> None:
         self._rows = rows
         self._rule = rule
+        self._messages = messages
         self._min_count = min_count
         self._silence_s = silence_s
+        self._forget_s = forget_s
         self._states: dict[Subject, AlertState] = {}
-        self._newest: dict[Subject, tuple[int, float]] = {}
+        self._tools: dict[Subject, _Tool] = {}
         self._called: set[Subject] = set()
         self._changed: set[Subject] = set()
+        self._dropped: list[Subject] = []
+        self._telling: list[tuple[Subject, int]] = []
+        self._looked_s = 0.0
 
     def recover(self, rows: Iterable[tuple[bytes, bytes]], now_s: float) -> None:
         """Take up the states among `rows`; silence is counted from now."""
@@ -47,57 +78,100 @@ class LatencyAlerts:
                 state = alert_rules.decode(raw)
                 self._states[subject] = state
                 newest_ms = window_start_ms(state.since_ms, self._rows.rules.size_ms)
-                self._newest[subject] = (newest_ms, now_s)
+                self._tools[subject] = _Tool(newest_ms, now_s, {""})
 
-    def heard(self, key: tl.WindowKey, now_s: float) -> None:
-        """A call was folded into this window."""
-        subject = (key.tenant_id, key.tool)
-        newest_ms, _ = self._newest.get(subject, (key.start_ms, 0.0))
-        self._newest[subject] = (max(newest_ms, key.start_ms), now_s)
-        self._called.add(subject)
+    def heard(self, touched: Iterable[WindowKey], now_s: float) -> None:
+        """Calls were folded into these windows."""
+        tools = self._tools
+        for tenant_id, (tool, version), start_ms in touched:
+            subject = (tenant_id, tool)
+            known = tools.get(subject)
+            if known is None:
+                known = tools[subject] = _Tool(start_ms, now_s)
+            known.newest_ms = max(known.newest_ms, start_ms)
+            known.heard_s = now_s
+            known.versions.add(version)
+            self._called.add(subject)
 
     def judge(self, now_s: float) -> None:
         """Judge the tools called since the last time, and look for silence at those with an alert."""
         pending = {subject for subject, state in self._states.items() if state.phase is not Phase.OK}
         called, self._called = self._called, set()
         for subject in pending | called:
-            state = self._states.get(subject, AlertState())
-            _, heard_s = self._newest[subject]
-            silent = now_s - heard_s >= self._silence_s
+            state, tool = self._states.get(subject, _QUIET), self._tools[subject]
+            if state.phase is Phase.OK and self._is_fine(subject, tool):
+                continue
+            silent = now_s - tool.heard_s >= self._silence_s
             after = alert_rules.step(
                 state,
                 self._rule,
-                value_ms=None if silent else self._reading_ms(subject),
+                value_ms=None if silent else self._reading_ms(subject, tool),
                 at_ms=self._rows.watermark_ms(subject[0], now_s),
                 silent=silent,
             )
             if after is not state:
                 self._states[subject] = replace(after, position=self._rows.position)
                 self._changed.add(subject)
+        self._forget(now_s)
 
     def take_changed(self) -> list[Change]:
         """State rows changed since the last call."""
         changed, self._changed = self._changed, set()
-        return [(alert_rules.encode_key(*s), alert_rules.encode(self._states[s])) for s in changed]
+        dropped, self._dropped = self._dropped, []
+        rows: list[Change] = [(alert_rules.encode_key(*s), alert_rules.encode(self._states[s])) for s in changed]
+        return rows + [(alert_rules.encode_key(*subject), None) for subject in dropped]
 
-    def to_tell(self) -> Iterator[tuple[Subject, AlertState]]:
-        """Alerts with transitions that may not have been pushed."""
-        return ((subject, state) for subject, state in self._states.items() if state.untold())
+    def take_messages(self, *, partition: int, now_ms: int) -> Iterator[Outgoing]:
+        """Messages of the transitions that may not have been pushed."""
+        untold = [(subject, state) for subject, state in self._states.items() if state.untold()]
+        self._telling = [(subject, state.transitions) for subject, state in untold]
+        for subject, state in untold:
+            yield from self._messages.alerts(*subject, state, partition=partition, now_ms=now_ms)
 
-    def told(self, subject: Subject, transitions: int) -> None:
-        """The transition with this number was pushed; the next flush writes that down."""
-        self._states[subject] = replace(self._states[subject], announced=transitions)
-        self._changed.add(subject)
+    def settled(self) -> None:
+        """The messages were pushed; the next flush writes that down."""
+        for subject, transitions in self._telling:
+            self._states[subject] = replace(self._states[subject], announced=transitions)
+            self._changed.add(subject)
+        self._telling = []
 
     @property
     def firing_count(self) -> int:
         """Alerts that people have been told of and that are not over."""
         return sum(state.phase in (Phase.FIRING, Phase.CLEARING) for state in self._states.values())
 
-    def _reading_ms(self, subject: Subject) -> float | None:
-        newest_ms, _ = self._newest[subject]
-        for start_ms in (newest_ms, newest_ms - self._rows.rules.size_ms):
-            row = self._rows.row(tl.WindowKey(*subject, start_ms))
-            if row is not None and row.count >= self._min_count:
-                return sketches.quantile(row.histogram, 0.95) / 1000
+    def _windows(self, subject: Subject, tool: _Tool, start_ms: int) -> list[tl.Latencies]:
+        keys = (WindowKey(subject[0], (subject[1], version), start_ms) for version in tool.versions)
+        rows: list[Row[tl.Latencies] | None] = [self._rows.row(key) for key in keys]
+        return [row.state for row in rows if row is not None]
+
+    def _is_fine(self, subject: Subject, tool: _Tool) -> bool:
+        """Whether no call of the two windows that a reading may come from was above the threshold: cheaper to ask."""
+        limit_us = 1000 * self._rule.threshold_ms
+        size_ms = self._rows.rules.size_ms
+        return all(
+            state.max_us <= limit_us
+            for start_ms in (tool.newest_ms, tool.newest_ms - size_ms)
+            for state in self._windows(subject, tool, start_ms)
+        )
+
+    def _reading_ms(self, subject: Subject, tool: _Tool) -> float | None:
+        for start_ms in (tool.newest_ms, tool.newest_ms - self._rows.rules.size_ms):
+            states = self._windows(subject, tool, start_ms)
+            if sum(state.count for state in states) >= self._min_count:
+                histogram = reduce(sketches.merged, (state.histogram for state in states))
+                return sketches.quantile(histogram, 0.95) / 1000
         return None
+
+    def _forget(self, now_s: float) -> None:
+        if now_s - self._looked_s < self._forget_s / 10:
+            return
+        self._looked_s = now_s
+        gone = [subject for subject, tool in self._tools.items() if now_s - tool.heard_s >= self._forget_s]
+        for subject in gone:
+            state = self._states.get(subject)
+            if state is None or (state.phase is Phase.OK and not state.untold() and subject not in self._changed):
+                del self._tools[subject]
+                if state is not None:
+                    del self._states[subject]
+                    self._dropped.append(subject)

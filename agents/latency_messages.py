@@ -14,6 +14,7 @@ from contracts.alerts import AlertRaised, AlertResolved, alert_id_of
 from contracts.derived import ToolLatencyWindow
 from contracts.names import TenantId, Topic, kafka_topic
 from contracts.times import moment_of
+from tables import sketches
 from tables import tool_latency as tl
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from runtime.settings import Settings
     from streams.kafka_log import Outgoing
+    from tables.row_codec import Row
+    from tables.rows import WindowKey
 
 VERSION = "1.0"
 ALERT_NAME = "tool_latency_high"
@@ -38,15 +41,17 @@ class Messages:
     window_ms: int
     threshold_ms: float
 
-    def closed(self, key: tl.WindowKey, row: tl.Row, *, partition: int, now_ms: int) -> Outgoing:
+    def closed(self, key: WindowKey, row: Row[tl.Latencies], *, partition: int, now_ms: int) -> Iterator[Outgoing]:
         """A window that is over: one message for each revision of the row, on the tenant's log."""
         message = push.of_window(self._window(key, row, closed=True))
-        return push_record(self.names, message, source=self._source(partition, row.position), now_ms=now_ms)
+        yield push_record(self.names, message, source=self._source(partition, row.position), now_ms=now_ms)
 
-    def running(self, key: tl.WindowKey, row: tl.Row, *, now_ms: int) -> Outgoing:
+    def running(self, key: WindowKey, row: Row[tl.Latencies], *, now_ms: int) -> Iterator[Outgoing]:
         """A window as it stands now; a newer one replaces it."""
         message = push.of_window(self._window(key, row, closed=False))
-        return latest_record(self.names, message, conflation_key=f"{message.channel}:running", now_ms=now_ms)
+        _, version = key.subject
+        latest = f"{message.channel}:{version}:running" if version else f"{message.channel}:running"
+        yield latest_record(self.names, message, conflation_key=latest, now_ms=now_ms)
 
     def alerts(
         self, tenant_id: TenantId, tool: str, state: AlertState, *, partition: int, now_ms: int
@@ -59,25 +64,28 @@ class Messages:
     def _source(self, partition: int, position: int) -> str:
         return f"{self.source_topic}/{partition}/{position}"
 
-    def _window(self, key: tl.WindowKey, row: tl.Row, *, closed: bool) -> ToolLatencyWindow:
-        summary = tl.summarise(row)
+    def _window(self, key: WindowKey, row: Row[tl.Latencies], *, closed: bool) -> ToolLatencyWindow:
+        state = row.state
+        tool, version = key.subject
+        p50, p95, p99 = (round(v / 1000, 3) for v in sketches.quantiles(state.histogram, (0.5, 0.95, 0.99)))
         end = moment_of(key.start_ms + self.window_ms)
         return ToolLatencyWindow(
             version=VERSION,
             tenant_id=key.tenant_id,
             ts=end,
-            tool=key.tool,
+            tool=tool,
+            tool_version=version or None,
             window_start=moment_of(key.start_ms),
             window_end=end,
-            count=summary.count,
-            errors=summary.errors,
-            sum_us=summary.sum_us,
-            p50_ms=summary.p50_ms,
-            p95_ms=summary.p95_ms,
-            p99_ms=summary.p99_ms,
-            max_ms=summary.max_ms,
+            count=state.count,
+            errors=state.errors,
+            sum_us=state.sum_us,
+            p50_ms=p50,
+            p95_ms=p95,
+            p99_ms=p99,
+            max_ms=state.max_us / 1000,
             closed=closed,
-            revision=tl.revision_of(row),
+            revision=row.revision,
         )
 
     def _alert(
@@ -110,6 +118,6 @@ def messages_of(settings: Settings) -> Messages:
     return Messages(
         names=Names.of(settings),
         source_topic=kafka_topic(settings.prefix, Topic.TOOLS),
-        window_ms=1000 * settings.worker.window_s,
+        window_ms=1000 * settings.tool_latency.window_s,
         threshold_ms=settings.alerts.tool_latency_p95_ms,
     )

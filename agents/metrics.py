@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from agents.effects import SourceRecord
     from runtime.metrics import Metrics
+    from streams.record_chunk import RecordChunk
 
 
 class AgentMetrics:
@@ -32,7 +30,7 @@ class AgentMetrics:
         self.rebalances = metrics.counter("rebalances_total", "Times that partitions were taken away for a rebalance.")
         self.alerts_active = metrics.gauge("alerts_active_count", "Alerts firing now on this worker.", ("severity",))
 
-    def folded(self, agent: str, records: Sequence[SourceRecord], now_s: float) -> None:
+    def folded(self, agent: str, chunk: RecordChunk, now_s: float) -> None:
         """Count a chunk, and note how old its newest record is."""
-        self.events.labels(agent, "ok").inc(len(records))
-        self.stage.labels("kafka_agent", agent).observe(max(0.0, now_s - records[-1].timestamp / 1000))
+        self.events.labels(agent, "ok").inc(len(chunk))
+        self.stage.labels("kafka_agent", agent).observe(max(0.0, now_s - chunk.newest_ms / 1000))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agents.effects import Effects
-from agents.records import Names, letter_of, push_record, refusal_of, source_of
+from agents.records import Names, letter_of, push_record, source_of
 from contracts import envelope, push
 from contracts.errors import ContractError, UnknownEvent
 from contracts.names import Topic
@@ -17,14 +17,12 @@ from contracts.orders import OrderStatus
 from contracts.outbox import decode_record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from agents.effects import SourceRecord
     from agents.host import AgentHost
     from contracts.names import Mode
     from runtime.clock import Clock
     from streams.dead_letters import DeadLetter
     from streams.kafka_log import Outgoing
+    from streams.record_chunk import RecordChunk, SourceRecord
 
 NAME = "orders"
 
@@ -50,11 +48,14 @@ class OrderWork:
         self._push: list[Outgoing] = []
         self._letters: list[DeadLetter] = []
 
-    def fold(self, records: Sequence[SourceRecord], now_s: float) -> None:
+    def fold(self, chunk: RecordChunk, now_s: float) -> None:
         """Make a push message of each record; what does not decode becomes a dead letter."""
         del now_s
-        for record in records:
+        refusals = chunk.refusals()
+        for index, record in enumerate(chunk):
             try:
+                if index in refusals:
+                    raise refusals[index]
                 self._push.append(self._message(record))
             except ContractError as error:
                 self._letters.append(letter_of(record, consumer=NAME, error=error))
@@ -71,8 +72,6 @@ class OrderWork:
         del effects
 
     def _message(self, record: SourceRecord) -> Outgoing:
-        if refusal := refusal_of(record):
-            raise refusal
         payload = record.value or b""
         headers = envelope.from_headers(record.headers)
         event = decode_record(payload, headers, self._mode).event

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from contracts import push
-from contracts.errors import BadEntry, ContractError
+from contracts.errors import ContractError
 from contracts.names import Topic, kafka_topic
 from streams.dead_letters import DeadLetter
 from streams.kafka_log import Outgoing
-from streams.mirror_record import INVALID
 
 if TYPE_CHECKING:
-    from agents.effects import SourceRecord
     from contracts.push import PushMessage
     from runtime.settings import Settings
+    from streams.record_chunk import SourceRecord
 
 
 @dataclass(frozen=True)
@@ -50,14 +49,6 @@ def latest_record(names: Names, message: PushMessage, *, conflation_key: str, no
 def source_of(record: SourceRecord) -> str:
     """Where a record stands, as text."""
     return f"{record.topic}/{record.partition}/{record.offset}"
-
-
-def refusal_of(record: SourceRecord) -> BadEntry | None:
-    """Why the mirror could not read the Redis entry behind this record; it passes such entries on to be buried here."""
-    reason = dict(record.headers).get(INVALID)
-    if reason is None:
-        return None
-    return BadEntry(event="entry", field="", limit=reason.decode(errors="replace"), value=record.value or b"")
 
 
 def letter_of(record: SourceRecord, *, consumer: str, error: ContractError) -> DeadLetter:

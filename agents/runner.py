@@ -26,24 +26,26 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from agents.flush_pace import FlushPace
 from contracts.errors import HeadraceError
 from reliability.backoff import full_jitter_s
 from runtime.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from agents.burial import Burial
-    from agents.effects import Effects, PartitionWork, SourceRecord
+    from agents.effects import Effects, PartitionWork
     from agents.metrics import AgentMetrics
     from runtime.clock import Clock
     from streams.kafka_outlet import Outlet
+    from streams.record_chunk import RecordChunk
     from tables.window_table import WindowTable
 
 log = get_logger(__name__)
 
 # A partition with more folded records than this waits for its flush, which bounds memory while a server is down.
-MAX_UNFLUSHED_RECORDS = 20_000
+MAX_UNFLUSHED_RECORDS = 50_000
 # Work without new records (closing windows, running values) is looked for this often.
 TICK_S = 0.25
 
@@ -54,7 +56,7 @@ class Chunk:
     __slots__ = ("acknowledge", "partition", "records")
 
     def __init__(
-        self, partition: int, records: Sequence[SourceRecord], acknowledge: Callable[[], Awaitable[object]]
+        self, partition: int, records: RecordChunk, acknowledge: Callable[[], Awaitable[object]]
     ) -> None:
         self.partition = partition
         self.records = records
@@ -123,6 +125,17 @@ class Runner:
             self._out.fatal(f"agent {self.name} cannot take up its partitions", error)
             raise
 
+    def work_of(self, partition: int) -> PartitionWork | None:
+        """The work of a partition that this worker owns, else None."""
+        owned = self._partitions.get(partition)
+        return None if owned is None else owned.work
+
+    def wake(self, partition: int) -> None:
+        """Flush a partition soon, because its work was changed from outside."""
+        owned = self._partitions.get(partition)
+        if owned is not None:
+            owned.wake()
+
     def revoke(self) -> None:
         """Drop all partitions: a rebalance is under way, and what is folded here may be folded elsewhere too."""
         for owned in self._partitions.values():
@@ -132,7 +145,9 @@ class Runner:
         self._partitions = {}
 
     def _open(self, number: int) -> OwnedPartition:
-        owned = OwnedPartition(self.name, number, self._open_work(number), self._out, self._table)
+        owned = OwnedPartition(
+            self.name, number, self._open_work(number), self._out, self._table, lambda: len(self._partitions)
+        )
         owned.task.add_done_callback(partial(self._ended_by_itself, number))
         self._partitions[number] = owned
         return owned
@@ -153,24 +168,41 @@ class Runner:
 class OwnedPartition:
     """One partition's work and the task that flushes it."""
 
-    def __init__(self, agent: str, number: int, work: PartitionWork, sinks: Sinks, table: WindowTable | None) -> None:
+    def __init__(
+        self,
+        agent: str,
+        number: int,
+        work: PartitionWork,
+        sinks: Sinks,
+        table: WindowTable | None,
+        partitions: Callable[[], int],
+    ) -> None:
         self._agent = agent
         self._number = number
-        self._work = work
+        self.work = work
+        self._partitions = partitions
         self._out = sinks
         self._table = table
         self._unflushed: list[Chunk] = []
         self._record_count = 0
+        self._pace = FlushPace()
         self._wake = asyncio.Event()
+        self._full = asyncio.Event()
         self._progress = asyncio.Condition()
         self.task = asyncio.create_task(self._flush_forever(), name=f"{agent}-{number}-flush")
 
     def fold(self, chunk: Chunk) -> None:
         """Step 1."""
-        self._work.fold(chunk.records, self._out.clock.monotonic_s())
+        self.work.fold(chunk.records, self._out.clock.monotonic_s())
         self._unflushed.append(chunk)
         self._record_count += len(chunk.records)
         self._out.metrics.folded(self._agent, chunk.records, self._out.clock.wall_s())
+        self._wake.set()
+        if self._record_count >= MAX_UNFLUSHED_RECORDS:
+            self._full.set()
+
+    def wake(self) -> None:
+        """Flush soon."""
         self._wake.set()
 
     async def flushed_up_to(self, record_count: int) -> None:
@@ -181,10 +213,12 @@ class OwnedPartition:
     async def _flush_forever(self) -> None:
         try:
             while True:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(TICK_S):
-                        await self._wake.wait()
+                await _set_within(self._wake, TICK_S)
+                pause_s = self._pace.pause_s(self._out.clock.monotonic_s(), self._partitions())
+                if pause_s > 0:
+                    await _set_within(self._full, pause_s)
                 self._wake.clear()
+                self._full.clear()
                 await self._flush()
                 async with self._progress:
                     self._progress.notify_all()
@@ -196,11 +230,13 @@ class OwnedPartition:
     async def _flush(self) -> None:
         chunks, self._unflushed = self._unflushed, []
         count = sum(len(chunk.records) for chunk in chunks)
-        effects = self._work.take(self._out.clock.monotonic_s())
+        began_s = self._out.clock.monotonic_s()
+        effects = self.work.take(began_s)
+        self._pace.flushed(began_s, self._out.clock.monotonic_s())
         await self._until_done(lambda: self._bury(effects))
         await self._until_done(lambda: self._write_rows(effects))
         await self._until_done(lambda: self._send(effects))
-        self._work.settled(effects)
+        self.work.settled(effects)
         self._record_count -= count
         for chunk in chunks:
             await chunk.acknowledge()  # step 6
@@ -225,10 +261,20 @@ class OwnedPartition:
             await self._out.burial.bury(effects.letters)  # step 2
 
     async def _write_rows(self, effects: Effects) -> None:
-        if effects.rows and self._table is not None:
-            await self._out.kafka.send_rows(self._table.changelog_name, self._number, effects.rows)  # step 3
-            self._table.rows.write(self._number, effects.rows)  # step 4
+        if self._table is None:
+            return
+        for rows in (effects.rows, *effects.row_batches):
+            if rows:
+                offset = await self._out.kafka.send_rows(self._table.changelog_name, self._number, rows)  # step 3
+                self._table.rows.write(self._number, rows, offset)  # step 4
 
     async def _send(self, effects: Effects) -> None:
         if effects.push or effects.aside:
             await self._out.kafka.send_all([*effects.aside, *effects.push])  # step 5
+
+
+async def _set_within(event: asyncio.Event, timeout_s: float) -> None:
+    """Wait until the event is set, at most so long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await event.wait()

@@ -17,6 +17,7 @@ from agents.runner import Sinks
 from contracts.errors import SettingsError
 from contracts.names import Topic, kafka_topic
 from headrace import guard
+from headrace.table_views import table_views
 from headrace.worker_app import HeadraceApp, end_process, faust_options
 from headrace.worker_web import WorkerWeb
 from runtime.clock import Clock, SystemClock
@@ -26,7 +27,6 @@ from runtime.process import report
 from runtime.settings import Settings, load
 from streams import batches
 from streams.kafka_outlet import Outlet
-from tables.views import LatencyView
 
 SOURCES = (Topic.ORDERS, Topic.TOOLS)
 
@@ -46,10 +46,10 @@ def build(settings: Settings, clock: Clock) -> HeadraceApp:
     kafka, burial = Outlet(settings.kafka, clock), Burial(settings.postgres)
     host = AgentHost(app, settings, Sinks(kafka, burial, AgentMetrics(metrics), clock, fatal=end_process))
     orders.register(host)
-    table = tool_calls.register(host)
-    view = LatencyView(table, settings, clock)
+    tool_calls.register(host)
+    views = table_views(app, settings, clock, host.tables)
     app.burial, app.outlet = burial, kafka
-    app.web_service = WorkerWeb(settings.worker.host, lambda: app.conf.web_port, health, metrics, view.add_to)
+    app.web_service = WorkerWeb(settings.worker.host, lambda: app.conf.web_port, health, metrics, views.add_to)
     _connect(app, host, health)
     return app
 

@@ -37,6 +37,12 @@ from runtime.settings_servers import (
     PostgresSettings,
     RedisSettings,
 )
+from runtime.settings_tables import (
+    AbResultsSettings,
+    AudioQualitySettings,
+    RetrievalQualitySettings,
+    ToolLatencySettings,
+)
 
 __all__ = [
     "AlertSettings",
@@ -75,18 +81,16 @@ class Settings(BaseSettings):
     relay: RelaySettings = RelaySettings()
     mirror: MirrorSettings = MirrorSettings()
     worker: WorkerSettings = WorkerSettings()
+    tool_latency: ToolLatencySettings = ToolLatencySettings()
+    audio_quality: AudioQualitySettings = AudioQualitySettings()
+    retrieval_quality: RetrievalQualitySettings = RetrievalQualitySettings()
+    ab_results: AbResultsSettings = AbResultsSettings()
     gateway: GatewaySettings = GatewaySettings()
     auth: AuthSettings = AuthSettings()
     alerts: AlertSettings = AlertSettings()
 
     @model_validator(mode="after")
     def _limits_that_depend_on_each_other(self) -> Settings:
-        if self.worker.window_retention_s < 2 * self.worker.window_s:
-            msg = (
-                f"worker.window_retention_s ({self.worker.window_retention_s}) must be at least "
-                f"twice worker.window_s ({self.worker.window_s})"
-            )
-            raise ValueError(msg)
         if self.relay.idle_poll_s < self.relay.poll_s:
             msg = f"relay.idle_poll_s ({self.relay.idle_poll_s}) must not be below relay.poll_s ({self.relay.poll_s})"
             raise ValueError(msg)

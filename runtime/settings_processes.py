@@ -87,12 +87,12 @@ class WorkerSettings(Group):
     advertised_url: str = Field(
         default="", description="URL under which other workers and the gateway reach this one. Empty: http://host:port."
     )
-    window_s: int = Field(default=10, ge=1, le=3600, description="Length of the tumbling base windows, by event time.")
-    window_retention_s: int = Field(
-        default=3600, ge=60, le=2_592_000, description="How long a closed window is kept in its table, by event time."
-    )
-    lateness_s: float = Field(
-        default=2.0, ge=0, le=3600, description="A window closes once its tenant's watermark is this far past its end."
+    peer_timeout_s: float = Field(
+        default=1.5,
+        gt=0,
+        le=30,
+        description="Longest wait for another worker's rows when a query needs them; without them the answer is "
+        "marked partial. Below gateway.table_timeout_s, so that the gateway gets that answer.",
     )
     idle_close_s: float = Field(
         default=5.0,
@@ -112,6 +112,13 @@ class WorkerSettings(Group):
         ge=0.1,
         le=60,
         description="Shortest time between two running-window messages of one tenant and tool.",
+    )
+    row_cache_bytes: int = Field(
+        default=67_108_864,
+        ge=1_048_576,
+        le=17_179_869_184,
+        description="Most bytes (estimated) of decoded rows kept for each partition of a table; rows that changed since "
+        "the last flush always are.",
     )
     session_timeout_s: float = Field(
         default=6.0, ge=1, le=300, description="Kafka replaces a worker that has been silent for this long."
@@ -133,13 +140,14 @@ class GatewaySettings(Group):
     )
     worker_urls: tuple[str, ...] = Field(
         default=("http://127.0.0.1:6066",),
-        description="Where the workers' table views are; every address that a host name resolves to is asked.",
+        description="Where the workers' table views are; the addresses that a host name resolves to are asked in turn, "
+        "until one answers for all.",
     )
     table_timeout_s: float = Field(
         default=2.0,
         gt=0,
         le=30,
-        description="Longest wait for one worker's answer; a late one is left out and the answer marked partial.",
+        description="Longest wait for one worker's answer; then the next one is asked. Above worker.peer_timeout_s.",
     )
     heartbeat_s: float = Field(
         default=15.0,

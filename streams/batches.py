@@ -1,21 +1,21 @@
 """Micro-batches inside Faust: an agent receives one message for each partition and chunk, not one for each record.
 
 Where it stands: between a Kafka topic and `agents.runner`. Stock Faust spends about 80 us of CPU on the plumbing of
-each record (tasks, queues, an event object); read this way it is spent once for up to CHUNK_RECORDS records.
+each record (tasks, queues, an event object); read this way it is spent once for up to CHUNK_RECORDS records. A chunk is
+what has come: one record on a quiet topic, thousands under a backlog.
 
 Seams, all of faust-streaming 0.15.3; tests/unit/streams/test_batches.py fails when one of them changes:
 
-1. transport.drivers.aiokafka.Consumer.getmany (transport/consumer.py): yields a message whose value is a list of
+1. transport.drivers.aiokafka.Consumer.getmany (transport/consumer.py): yields a message whose value is a chunk of
    records. Queue, agent, acknowledgement and rebalance behind it stay Faust's own.
 2. Consumer._new_offset: commits the acknowledged prefix of the chunks that were delivered. Stock bookkeeping (_add_gap)
    counts skipped offsets as acknowledged, so that with acknowledgements out of order it commits unprocessed records.
 3. Consumer._getmany: reads no source topic while a rebalance is under way. Stock resumes the sources, waits, and then
    clears the queues (Recovery.on_recovery_completed): what was read in between is lost (faust-streaming issue 596).
-4. AIOKafkaConsumerThread._create_worker_consumer hard-codes fetch_max_wait_ms=1500; the embedded broker holds every
-   fetch for all of it.
-5. AIOKafkaConsumerThread._highwaters: the embedded broker reports too low an end, and recovery would stop early.
-6. Schema.compile: passes the list through undecoded.
-7. Consumer._wait_next_records sleeps a whole second while no partition is active, so after each rebalance too.
+4. Schema.compile: passes the chunk through undecoded.
+5. Consumer._wait_next_records sleeps a whole second while no partition is active, so after each rebalance too.
+
+The seams of the consumer's thread are in `streams.batch_thread`.
 """
 
 from __future__ import annotations
@@ -28,16 +28,19 @@ from typing import TYPE_CHECKING, Any
 from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from faust.types.tuples import ConsumerMessage
 from yarl import URL
 
-from streams.kafka_log import Cluster, Partition
+from runtime.logs import get_logger
+from streams import raw_batches
+from streams.batch_thread import BatchThread
+from streams.record_chunk import RecordChunk, Run, chunks_of, run_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 
-    import aiokafka
     import faust
-    from faust.types.tuples import ConsumerMessage, Message
+    from faust.types.tuples import Message
 
     from runtime.settings import KafkaSettings
 
@@ -47,26 +50,7 @@ CHUNK_RECORDS = 2_000
 QUEUE_MESSAGES = 8
 REBALANCE_PAUSE_S = 0.02
 
-
-class BatchThread(driver.AIOKafkaConsumerThread):
-    """The consumer's thread, with a short fetch wait and true end offsets (seams 4 and 5)."""
-
-    kafka_settings: KafkaSettings
-
-    def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
-        consumer = super()._create_worker_consumer(transport)
-        # The fetcher reads this when the consumer starts, which is later.
-        consumer._fetch_max_wait_ms = self.kafka_settings.fetch_max_wait_ms  # noqa: SLF001
-        return consumer
-
-    async def _highwaters(self, partitions: list[TP]) -> Mapping[TP, int]:
-        cluster = Cluster(self.kafka_settings)
-        await cluster.start()
-        try:
-            ends = await cluster.true_end_offsets(Partition(tp.topic, tp.partition) for tp in partitions)
-        finally:
-            await cluster.stop()
-        return {tp: ends[Partition(tp.topic, tp.partition)] for tp in partitions}
+log = get_logger(__name__)
 
 
 class BatchConsumer(driver.Consumer):
@@ -74,6 +58,7 @@ class BatchConsumer(driver.Consumer):
 
     kafka_settings: KafkaSettings
     batch_topics: frozenset[str] = frozenset()
+    raw = True
     on_reading: Callable[[], None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  Faust's own signature
@@ -84,6 +69,7 @@ class BatchConsumer(driver.Consumer):
     def _new_consumer_thread(self) -> BatchThread:
         thread = BatchThread(self, loop=self.loop, beacon=self.beacon)
         thread.kafka_settings = self.kafka_settings
+        thread.batch_topics = self.batch_topics if self.raw else frozenset()
         return thread
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ANN401, ASYNC109
@@ -128,7 +114,7 @@ class BatchConsumer(driver.Consumer):
             tp = TP(raw_tp.topic, raw_tp.partition)
             if raw_tp.topic not in self.batch_topics:
                 single[raw_tp] = found
-            elif self._wanted(tp, active):
+            elif found and self._wanted(tp, active):
                 for chunk in self._chunks(tp, found):
                     yield tp, partial(self._message, tp, chunk)
         for tp, record in self.scheduler.iterate(single):
@@ -148,20 +134,30 @@ class BatchConsumer(driver.Consumer):
     def _wanted(self, tp: TP, active: set[TP] | None) -> bool:
         return active is None or tp in active or tp in self._buffered_partitions
 
-    def _chunks(self, tp: TP, records: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    def _chunks(self, tp: TP, found: Sequence[Any]) -> Iterable[RecordChunk]:
         self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-        read = self._read_offset[tp]
-        if read is not None:  # after a seek back, what was fetched before it comes again
-            records = [record for record in records if record.offset >= read]
-        for start in range(0, len(records), CHUNK_RECORDS):
-            yield records[start : start + CHUNK_RECORDS]
+        runs = found if isinstance(found[0], Run) else [run_of(found)]
+        # After a seek back, what was fetched before it comes again.
+        return chunks_of(tp.topic, tp.partition, runs, begin=self._read_offset[tp] or 0, limit=CHUNK_RECORDS)
 
-    def _message(self, tp: TP, chunk: Sequence[Any]) -> ConsumerMessage:
-        message = self._to_message(tp, chunk[-1])
-        message.value = chunk  # type: ignore[assignment]  # the seam: a list where Faust has bytes
-        message.key = None
-        self._delivered[tp].append(message.offset)
-        return message
+    def _message(self, tp: TP, chunk: RecordChunk) -> ConsumerMessage:
+        last = chunk.offsets[-1]
+        self._delivered[tp].append(last)
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            last,
+            chunk.newest_ms / 1000,
+            0,
+            None,
+            None,
+            chunk,  # type: ignore[arg-type]  # the seam: a chunk where Faust has bytes
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         if tp.topic not in self.batch_topics:
@@ -191,7 +187,7 @@ class BatchConsumer(driver.Consumer):
 
 
 class PassThrough(Schema[Any, Any]):
-    """Hands a message's value on as it is (seam 6)."""
+    """Hands a message's value on as it is (seam 4)."""
 
     def compile(self, app: Any, **_kwargs: Any) -> Callable[..., Awaitable[Any]]:  # noqa: ANN401  Faust's own signature
         """Build the decoder that Faust calls for each message."""
@@ -208,10 +204,18 @@ def install(app: faust.App, settings: KafkaSettings, topics: Iterable[str], on_r
 
     `on_reading` is called when reading begins after a start or a rebalance: recovery is complete, positions are sought.
     """
+    missing = raw_batches.missing_names()
+    if missing:
+        log.warning("this aiokafka is not the one we know: reading record by record, which is slower", missing=missing)
     consumer = type(
         "BatchConsumerOfApp",
         (BatchConsumer,),
-        {"kafka_settings": settings, "batch_topics": frozenset(topics), "on_reading": staticmethod(on_reading)},
+        {
+            "kafka_settings": settings,
+            "batch_topics": frozenset(topics),
+            "on_reading": staticmethod(on_reading),
+            "raw": not missing,
+        },
     )
     transport = type("BatchTransport", (driver.Transport,), {"Consumer": consumer})
     urls = [URL(str(url)) for url in app.conf.broker_consumer]
@@ -219,7 +223,7 @@ def install(app: faust.App, settings: KafkaSettings, topics: Iterable[str], on_r
 
 
 def batch_topic(app: faust.App, name: str, partitions: int) -> Any:  # noqa: ANN401  Faust's TopicT has no type parameters of use
-    """A topic whose messages' values are lists of records."""
+    """A topic whose messages' values are chunks of records."""
     topic = app.topic(name, schema=PassThrough(), partitions=partitions)
     # app.topic() accepts maxsize and drops it (0.15.3).
     topic.maxsize = QUEUE_MESSAGES

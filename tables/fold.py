@@ -21,8 +21,8 @@ S = TypeVar("S")
 V = TypeVar("V")
 V_contra = TypeVar("V_contra", contravariant=True)
 
-# What is printed of a row: flat JSON values.
-Summary = dict[str, "float | int | str | bool | None"]
+# What is printed of a row: JSON values, flat but for counts by name.
+Summary = dict[str, "float | int | str | bool | dict[str, int] | None"]
 
 
 class Fold(Protocol[S, V_contra]):

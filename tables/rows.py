@@ -1,18 +1,81 @@
-"""What all kinds of rows have in common: MessagePack arrays, key [kind, ...], value [format, position, ...].
+"""What all rows of all tables have in common: how keys and values are written, and which version of a row wins. Pure.
 
-`position` is the highest offset of the source partition that is in the row. A table's partition has exactly one source
-partition, so a number says it all.
+MessagePack arrays only:
+
+    key    [kind, window start ms, tenant, *subject]
+    value  [format, position, announced, *fields]
+
+`kind` is two or three letters for a kind of row; a table may hold several kinds. Keys sort by kind and window start, so
+that old windows stand together. `fields` belong to the table's fold.
+
+`position` is the highest offset of the source partition that is in the row: a record at or below it is a repeat and
+changes nothing. A table's partition has exactly one source partition, so a number says it all. When the source topic
+was recreated its offsets begin again at 0; then positions carry the incarnation's number in front
+(`incarnation * 2**40 + offset`), so that they still compare.
+
+`announced` is the position at which the closed window was last pushed, and the push acknowledged. So
+`position > announced` and a watermark past the window's end mean: push it (again). The position is also the window's
+revision, which makes the message's id the same however often it is sent.
+
+Formats only ever append fields. A reader takes the fields that it knows and keeps the rest as they are (`tail`), so
+that workers of two releases can hand partitions to each other during an upgrade. `format` changes only when the meaning
+of a field does; then an older reader refuses the row.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
+
+from contracts.names import TenantId
+
+# What a row is about, after its tenant: for tool_latency (tool, version).
+Subject = tuple[str, ...]
+
+INCARNATION_SHIFT = 40
+
+
+class WindowKey(NamedTuple):
+    """Which row: tenant, subject, and the window's start in milliseconds since the epoch (0 in a table without windows)."""
+
+    tenant_id: TenantId
+    subject: Subject
+    start_ms: int
+
+
+class Header(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The first fields of every row's value; decoding to it skips the others."""
+
+    format: int
+    position: int
+    announced: int
+
+
+_header = msgspec.msgpack.Decoder(Header)
+_keys = msgspec.msgpack.Decoder(tuple[str | int, ...])
+_encode = msgspec.msgpack.encode
+
+
+def encode_key(kind: str, key: WindowKey) -> bytes:
+    """A key's bytes, the same in the store and on the changelog."""
+    return _encode((kind, key.start_ms, key.tenant_id, *key.subject))
+
+
+def decode_key(raw: bytes) -> tuple[str, WindowKey]:
+    """The kind and the key."""
+    kind, start_ms, tenant, *subject = msgspec.msgpack.decode(raw)
+    return kind, WindowKey(TenantId(tenant), tuple(subject), start_ms)
+
+
+def header_of(raw: bytes) -> Header:
+    """A row's header, without decoding the rest."""
+    return _header.decode(raw)
 
 
 def position_of(raw: bytes) -> int:
-    """The source offset up to which a row has been folded."""
-    position: int = msgspec.msgpack.decode(raw)[1]
-    return position
+    """The source position up to which a row has been folded."""
+    return _header.decode(raw).position
 
 
 def newest(held: bytes | None, arriving: bytes) -> bytes:
@@ -24,3 +87,12 @@ def newest(held: bytes | None, arriving: bytes) -> bytes:
     if held is None or position_of(arriving) >= position_of(held):
         return arriving
     return held
+
+
+def scan_bounds(kind: str, parts: int, from_ms: int, to_ms: int) -> tuple[bytes, bytes]:
+    """The keys [lower, upper) of a kind's windows that start in [from_ms, to_ms); `parts` is its subject's length.
+
+    MessagePack writes integers from 0 up so that their bytes sort as they do.
+    """
+    head = bytes([0x90 + 3 + parts]) + _encode(kind)
+    return head + _encode(from_ms), head + _encode(to_ms)

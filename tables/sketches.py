@@ -4,37 +4,65 @@ The mapping is DDSketch's (Masson, Rim, Lee: "DDSketch: a fast and fully-mergeab
 relative-error guarantees", VLDB 2019, section 2.1): bucket i holds the values in (gamma^(i-1), gamma^i] with
 gamma = (1 + a) / (1 - a), and stands for 2 gamma^i / (gamma + 1), which is within a of every value in it.
 
-Range: 1 microsecond to 1 hour, in microseconds. Values outside are counted apart (LOW, HIGH), so that a broken clock
-shows as such and cannot make a row grow: there are at most 1,101 buckets. The bound is held by
-tests/property/test_tables_sketches.py.
+Values are whole numbers, so a bucket's upper bound is floor(gamma^i), computed in exact integers: the same value gets
+the same bucket on every machine, alone or in a column. A logarithm would not promise that.
+
+Range: 1 to 3,600,000,000; in microseconds, as latencies are kept, one hour. Values outside are counted apart (LOW,
+HIGH), so that a broken clock shows as such and cannot make a row grow: there are at most 1,103 buckets. The bound is
+held by tests/property/test_tables_sketches.py.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 RELATIVE_ERROR = 0.01
-GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
+# (1 + a) / (1 - a) as a fraction.
+_GAMMA_OVER, _GAMMA_UNDER = 101, 99
+GAMMA = _GAMMA_OVER / _GAMMA_UNDER
 MIN_US = 1
 MAX_US = 3_600_000_000
 LOW = -1
 HIGH = math.ceil(math.log(MAX_US) / math.log(GAMMA)) + 1
 
-_PER_LOG = 1.0 / math.log(GAMMA)
+
+def _bounds() -> list[int]:
+    over = under = 1
+    bounds = []
+    for _bucket in range(HIGH):
+        bounds.append(over // under)
+        over, under = over * _GAMMA_OVER, under * _GAMMA_UNDER
+    return bounds
 
 
-def bucket_of(value_us: int) -> int:
-    """The bucket of a value in microseconds; LOW below 1, HIGH above one hour."""
-    if value_us < MIN_US:
+_BOUNDS = _bounds()
+_BOUNDS_COLUMN = np.array(_BOUNDS, np.int64)
+
+
+def bucket_of(value: int) -> int:
+    """The bucket of a value; LOW below 1, HIGH above MAX_US."""
+    if value < MIN_US:
         return LOW
-    if value_us > MAX_US:
+    if value > MAX_US:
         return HIGH
-    return math.ceil(math.log(value_us) * _PER_LOG)
+    return bisect_left(_BOUNDS, value)
+
+
+def buckets_of(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The bucket of each value of a column, shape (n,); the same as `bucket_of` gives."""
+    buckets = np.searchsorted(_BOUNDS_COLUMN, values)
+    buckets[values < MIN_US] = LOW
+    buckets[values > MAX_US] = HIGH
+    return buckets
 
 
 def value_of(bucket: int) -> float:
-    """The value, in microseconds, that stands for a bucket: 0 for LOW, one hour for HIGH."""
+    """The value that stands for a bucket: 0 for LOW, MAX_US for HIGH."""
     if bucket == LOW:
         return 0.0
     if bucket == HIGH:
@@ -43,20 +71,28 @@ def value_of(bucket: int) -> float:
 
 
 def quantile(counts: Mapping[int, int], q: float) -> float:
-    """The q-quantile in microseconds (0 <= q <= 1), by the rank floor(q * (n - 1)); 0 when there are no counts."""
-    bucket = bucket_at(counts, q)
-    return 0.0 if bucket is None else value_of(bucket)
+    """The q-quantile (0 <= q <= 1), by the rank floor(q * (n - 1)); 0 when there are no counts."""
+    return quantiles(counts, (q,))[0]
 
 
-def bucket_at(counts: Mapping[int, int], q: float) -> int | None:
-    """The bucket that holds the q-quantile; None when there are no counts."""
-    rank = math.floor(q * (sum(counts.values()) - 1))
+def quantiles(counts: Mapping[int, int], qs: tuple[float, ...]) -> tuple[float, ...]:
+    """Several quantiles, ascending, in one pass; see `quantile`."""
+    return tuple(map(value_of, buckets_at(counts, qs))) or (0.0,) * len(qs)
+
+
+def buckets_at(counts: Mapping[int, int], qs: tuple[float, ...]) -> tuple[int, ...]:
+    """The buckets of several quantiles, ascending; nothing when there are no counts."""
+    total = sum(counts.values())
+    ranks = [math.floor(q * (total - 1)) for q in qs] if total else []
+    found: list[int] = []
     seen = 0
     for bucket in sorted(counts):
         seen += counts[bucket]
-        if seen > rank:
-            return bucket
-    return None
+        while len(found) < len(ranks) and seen > ranks[len(found)]:
+            found.append(bucket)
+        if len(found) == len(ranks):
+            break
+    return tuple(found)
 
 
 def merged(left: Mapping[int, int], right: Mapping[int, int]) -> dict[int, int]:

@@ -1,147 +1,236 @@
-"""The tool_latency table: for each tenant, tool and window a count, errors, a sum and a log-histogram.
+"""The tool_latency table: for each tenant, tool, tool version and window the calls, errors, cache hits and latencies.
 
-Where it stands: `agents.tool_calls` folds decoded calls into these rows; the next stop of a closed window is
-`contracts.push`. Everything here is pure.
+Where it stands: `tables.window_partition` folds decoded calls into these states, `agents.tool_calls` gives them to
+it; the next stop of a closed window is `contracts.push`. Everything here is pure.
 
-A row, MessagePack, arrays only:  key [kind, tenant, tool, window start ms]
-                                  value [format, position, announced, count, errors, sum us, max us, histogram]
+A contribution is a whole number that holds a call's bucket, a flag and its latency, so that thousands of calls are
+taken in by a few built-in functions over lists:
 
-`position` is the highest source offset folded into the row: a record at or below it is a repeat and changes nothing.
-`announced` is the position at which the closed window was last pushed, and the push acknowledged. So
-`position > announced` and a watermark past the window's end mean: push it (again). The position is also the window's
-revision, which makes the message's id the same however often it is sent.
+    bits 0-10 bucket + 1     bit 11 the call has more to tell (a `Call`)     from bit 12 latency in microseconds
 
-Sums are integers (microseconds), so that a row is bit-equal under any batching.
+All state is integers, so it is bit-equal under any order and batching.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
-import msgspec
+import numpy as np
 
-from contracts.names import TenantId
-from tables import sketches
+from contracts.names import Mode, Topic, tool_channel
+from contracts.tools import decode_tool_samples
+from tables import error_classes, sketches
+from tables.fold import Column, Samples, Summary, TableKind
+from tables.time_column import epoch_ms_of
 
+if TYPE_CHECKING:
+    from contracts.tools import ToolSample
+    from runtime.settings import Settings
+    from tables.rows import Subject
+
+NAME = "tool_latency"
 KIND = "tl"
-FORMAT = 1
+
+_BUCKET = (1 << 11) - 1
+_MORE = 1 << 11
+_LATENCY = 12
+QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 
 
-class WindowKey(NamedTuple):
-    """Which row: tenant, tool and the window's start in milliseconds since the epoch."""
+class Call(int):
+    """A contribution that has more to tell than a latency: it failed, or something is known of a cache."""
 
-    tenant_id: TenantId
-    tool: str
-    start_ms: int
+    failed: bool
+    error_class: str
+    cache_hit: bool | None
+
+    def __new__(cls, packed: int, *, failed: bool, error_class: str, cache_hit: bool | None) -> Call:
+        """Make one of a packed number; sets its flag."""
+        call = super().__new__(cls, packed | _MORE)
+        call.failed, call.error_class, call.cache_hit = failed, error_class, cache_hit
+        return call
 
 
 @dataclass(slots=True)
-class Row:
-    """One window's state; see the module's text for `position` and `announced`."""
+class Latencies:
+    """One window's state. `lookups` are calls of which it is known whether a cache answered, `hits` those it did."""
 
-    position: int = -1
-    announced: int = -1
     count: int = 0
     errors: int = 0
     sum_us: int = 0
     max_us: int = 0
     histogram: dict[int, int] = field(default_factory=dict)
-
-    @property
-    def unannounced(self) -> bool:
-        """Whether the row holds something that has not been pushed as a closed window."""
-        return self.position > self.announced
+    classes: dict[str, int] = field(default_factory=dict)
+    hits: int = 0
+    lookups: int = 0
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What people read off a row; latencies in milliseconds, within 1 % (count, errors and sum are exact)."""
+class LatencyFold:
+    """How Latencies are made."""
 
-    count: int
-    errors: int
-    sum_us: int
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    max_ms: float
+    format = 1
 
+    def empty(self) -> Latencies:
+        """No calls."""
+        return Latencies()
 
-def add(row: Row, *, offset: int, latency_us: int, error: bool) -> bool:
-    """Fold one call into a row; False when its record was folded before."""
-    if offset <= row.position:
-        return False
-    row.position = offset
-    row.count += 1
-    row.errors += error
-    row.sum_us += latency_us
-    row.max_us = max(row.max_us, latency_us)
-    bucket = sketches.bucket_of(latency_us)
-    row.histogram[bucket] = row.histogram.get(bucket, 0) + 1
-    return True
+    def add(self, state: Latencies, values: Sequence[int]) -> None:
+        """Take in calls, packed by `contribution`."""
+        codes = [value & (_BUCKET | _MORE) for value in values]
+        state.count += len(values)
+        state.sum_us += (sum(values) - sum(codes)) >> _LATENCY
+        state.max_us = max(state.max_us, max(values) >> _LATENCY)
+        counts = state.histogram
+        get = counts.get
+        for code in codes:
+            if code & _MORE:
+                code &= _BUCKET  # noqa: PLW2901 - one place decides what a code's bucket is
+            counts[code - 1] = get(code - 1, 0) + 1
+        if max(codes) > _BUCKET:
+            for value in values:
+                if value & _MORE:
+                    _tell(state, value)
 
-
-def revision_of(row: Row) -> int:
-    """The window's revision as people see it: 1 for the partition's very first record, growing with each change."""
-    return row.position + 1
-
-
-def merge(left: Row, right: Row) -> Row:
-    """Two windows as one longer one; its position and announcement mean nothing and stay at -1."""
-    return Row(
-        count=left.count + right.count,
-        errors=left.errors + right.errors,
-        sum_us=left.sum_us + right.sum_us,
-        max_us=max(left.max_us, right.max_us),
-        histogram=sketches.merged(left.histogram, right.histogram),
-    )
-
-
-def summarise(row: Row) -> Summary:
-    """Percentiles and totals of a row."""
-    p50, p95, p99 = (round(sketches.quantile(row.histogram, q) / 1000, 3) for q in (0.5, 0.95, 0.99))
-    return Summary(row.count, row.errors, row.sum_us, p50, p95, p99, row.max_us / 1000)
-
-
-def encode_key(key: WindowKey) -> bytes:
-    """A key's bytes, the same in the store and on the changelog."""
-    return msgspec.msgpack.encode((KIND, *key))
-
-
-def decode_key(raw: bytes) -> WindowKey | None:
-    """The key, or None when the bytes are another kind of row."""
-    parts = msgspec.msgpack.decode(raw)
-    if parts[0] != KIND:
-        return None
-    _, tenant, tool, start_ms = parts
-    return WindowKey(TenantId(tenant), tool, start_ms)
-
-
-def encode_row(row: Row) -> bytes:
-    """A row's bytes, with the format version first."""
-    return msgspec.msgpack.encode(
-        (
-            FORMAT,
-            row.position,
-            row.announced,
-            row.count,
-            row.errors,
-            row.sum_us,
-            row.max_us,
-            sketches.pack(row.histogram),
+    def merge(self, left: Latencies, right: Latencies) -> Latencies:
+        """Two windows as one longer one."""
+        return Latencies(
+            count=left.count + right.count,
+            errors=left.errors + right.errors,
+            sum_us=left.sum_us + right.sum_us,
+            max_us=max(left.max_us, right.max_us),
+            histogram=sketches.merged(left.histogram, right.histogram),
+            classes=error_classes.merged(left.classes, right.classes),
+            hits=left.hits + right.hits,
+            lookups=left.lookups + right.lookups,
         )
+
+    def pack(self, state: Latencies) -> Sequence[object]:
+        """Fields, in the order of Latencies."""
+        return (
+            state.count,
+            state.errors,
+            state.sum_us,
+            state.max_us,
+            sketches.pack(state.histogram),
+            state.classes,
+            state.hits,
+            state.lookups,
+        )
+
+    def unpack(self, fields: Sequence[Any]) -> Latencies:
+        """The state of `pack`ed fields; the first five are in every release."""
+        count, errors, sum_us, max_us, packed, *later = fields
+        return Latencies(count, errors, sum_us, max_us, sketches.unpack(packed), *later)
+
+    def summarise(self, state: Latencies) -> Summary:
+        """Percentiles within 1 %, the rest exact; latencies in milliseconds."""
+        percentiles = sketches.quantiles(state.histogram, QUANTILES)
+        p50, p90, p95, p99, p999 = (round(value / 1000, 3) for value in percentiles)
+        return {
+            "count": state.count,
+            "errors": state.errors,
+            "errors_by_class": dict(sorted(state.classes.items())),
+            "sum_us": state.sum_us,
+            "p50_ms": p50,
+            "p90_ms": p90,
+            "p95_ms": p95,
+            "p99_ms": p99,
+            "p999_ms": p999,
+            "max_ms": state.max_us / 1000,
+            "cache_hits": state.hits,
+            "cache_lookups": state.lookups,
+            "below_range": state.histogram.get(sketches.LOW, 0),
+            "above_range": state.histogram.get(sketches.HIGH, 0),
+        }
+
+
+COLUMNS = (
+    Column("count", "calls", chart="calls in a window"),
+    Column("errors", "calls that failed", chart="calls in a window"),
+    Column("errors_by_class", "failed calls by error class"),
+    Column("sum_us", "sum of latencies, in microseconds"),
+    Column("p50_ms", "median latency, in ms, within 1 %", chart="latency in ms"),
+    Column("p90_ms", "90th percentile, in ms, within 1 %"),
+    Column("p95_ms", "95th percentile, in ms, within 1 %", chart="latency in ms"),
+    Column("p99_ms", "99th percentile, in ms, within 1 %", chart="latency in ms"),
+    Column("p999_ms", "99.9th percentile, in ms, within 1 %"),
+    Column("max_ms", "longest call, in ms"),
+    Column("cache_hits", "calls that a cache answered"),
+    Column("cache_lookups", "calls of which that is known"),
+    Column("below_range", "calls below 1 us, which the percentiles take as 0"),
+    Column("above_range", "calls above 1 hour, which the percentiles take as 1 hour"),
+)
+
+FOLD = LatencyFold()
+
+
+def kind(settings: Settings) -> TableKind[Latencies, int]:
+    """The table, with windows as long as the settings say."""
+    return TableKind(
+        name=NAME,
+        kind=KIND,
+        describe="Latency, errors and cache hits of each tool and version.",
+        topic=Topic.TOOLS,
+        parts=("tool", "version"),
+        size_ms=1000 * settings.tool_latency.window_s,
+        fold=FOLD,
+        columns=COLUMNS,
+        samples=samples_of,
+        channel=channel_of,
     )
 
 
-def decode_row(raw: bytes) -> Row:
-    """The row.
+def channel_of(subject: Subject) -> str:
+    """The channel of a tool, whatever its version."""
+    return tool_channel(subject[0])
 
-    Raises:
-        ValueError: the row was written by a newer Headrace; names both formats.
-    """
-    version, *fields = msgspec.msgpack.decode(raw)
-    if version != FORMAT:
-        msg = f"a tool_latency row has format {version}, this worker reads {FORMAT}: upgrade the worker"
-        raise ValueError(msg)
-    position, announced, count, errors, sum_us, max_us, packed = fields
-    return Row(position, announced, count, errors, sum_us, max_us, sketches.unpack(packed))
+
+def contribution(latency_us: int) -> int:
+    """A successful call as a packed number."""
+    return latency_us << _LATENCY | (sketches.bucket_of(latency_us) + 1)
+
+
+_latency, _tool, _version = attrgetter("latency_ms"), attrgetter("tool"), attrgetter("tool_version")
+_tenant = attrgetter("tenant")
+
+
+def samples_of(values: Sequence[bytes], mode: Mode) -> Samples:
+    """Calls of a list of payloads. The subject is (tool, version); the version is "" where none is told."""
+    samples, indexes, bad, at_ms = decode_tool_samples(values, mode=mode, time_column=epoch_ms_of)
+    # Half to even, as Python's round does.
+    us = np.rint(np.fromiter(map(_latency, samples), np.float64, len(samples)) * 1000.0).astype(np.int64)
+    calls: list[int] = (us << _LATENCY | (sketches.buckets_of(us) + 1)).tolist()
+    for place, sample in enumerate(samples):
+        if not sample.plain:
+            calls[place] = Call(
+                calls[place],
+                failed=sample.failed,
+                error_class=error_classes.name_of(sample.error_class, sample.status),
+                cache_hit=sample.cache_hit,
+            )
+    tenants = list(map(_tenant, samples))
+    if not all(type(tenant) is str and tenant for tenant in set(tenants)):
+        tenants = [sample.tenant_id for sample in samples]
+    return Samples(indexes, tenants, _subjects(samples), at_ms, calls, bad)
+
+
+def _subjects(samples: Sequence[ToolSample]) -> list[Subject]:
+    tools, versions = list(map(_tool, samples)), set(map(_version, samples))
+    if versions == {None}:
+        pairs = {tool: (tool, "") for tool in set(tools)}
+        return list(map(pairs.__getitem__, tools))
+    return [(sample.tool, sample.tool_version or "") for sample in samples]
+
+
+def _tell(state: Latencies, call: int) -> None:
+    """Take in what a call tells beside its latency."""
+    assert isinstance(call, Call)  # noqa: S101 - the flag is set nowhere else
+    if call.failed:
+        state.errors += 1
+        error_classes.count(state.classes, call.error_class)
+    if call.cache_hit is not None:
+        state.lookups += 1
+        state.hits += call.cache_hit

@@ -1,20 +1,43 @@
-"""Event time: which window an event belongs to, and when a window is over.
+"""Event time: which window an event belongs to, and when a window is over. Pure.
 
-One watermark for each tenant of a partition, so that one tenant's fast clock makes nobody else's events late. It is
+Times are milliseconds since the Unix epoch. Two questions, with two clocks:
+
+*Is an event still to be counted?* Decided by the log alone, so that a restart, another worker or a replay decides the
+same: by the newest window of its tenant in its partition (`newest_start_ms`). One tenant's fast clock makes nobody
+else's events late, and an event further ahead of its own record than `future_skew_ms` never moves it.
+
+*Is a window over, so that it can be told?* Decided by the tenant's watermark, which time moves on:
 
     the newest event time seen, but never ahead of the broker's clock;
     once the tenant has been silent for `idle_s`: the broker's clock minus `idle_s`, so that its last windows close.
 
 The broker's clock is the newest record timestamp of the partition, moved on by our own monotonic clock in between.
 After a restart without new records it is unknown; our own wall clock stands in for it until a record comes.
-Times are milliseconds since the Unix epoch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from contracts.names import TenantId
+
+
+@dataclass(frozen=True)
+class WindowRules:
+    """Lengths in milliseconds of event time, except `idle_s` (seconds of silence)."""
+
+    size_ms: int
+    retention_ms: int
+    lateness_ms: int
+    accept_late_ms: int
+    future_skew_ms: int
+    idle_s: float
+
+    @property
+    def forget_ms(self) -> int:
+        """A tenant that has been silent for this long, by the broker's clock, is forgotten with all of its rows."""
+        return max(2 * self.retention_ms, 86_400_000)
 
 
 def window_start_ms(at_ms: int, size_ms: int) -> int:
@@ -37,6 +60,8 @@ class Watermarks:
         self._broker_ms = 0
         self._broker_heard_s = 0.0
         self._broker_is_guessed = False
+        self.newest_ms = 0
+        """The newest event time of any tenant."""
 
     def guess_broker(self, wall_ms: int, now_s: float) -> None:
         """Take our own wall clock for the broker's, unless that is known."""
@@ -52,10 +77,20 @@ class Watermarks:
         """Note an event's time, at monotonic time `now_s`."""
         seen = self._tenants.get(tenant)
         if seen is None:
-            self._tenants[tenant] = _Tenant(at_ms, now_s)
-            return
+            seen = self._tenants[tenant] = _Tenant(at_ms, now_s)
         seen.heard_s = now_s
         seen.newest_ms = max(seen.newest_ms, at_ms)
+        self.newest_ms = max(self.newest_ms, at_ms)
+
+    def observe_all(self, tenants: Iterable[TenantId], at_ms: Iterable[int], now_s: float) -> None:
+        """Note the times of many events; the columns are of equal length."""
+        newest: dict[TenantId, int] = {}
+        get = newest.get
+        for tenant, at in zip(tenants, at_ms, strict=True):
+            if at > get(tenant, at - 1):
+                newest[tenant] = at
+        for tenant, at in newest.items():
+            self.observe(tenant, at, now_s)
 
     def broker_ms(self, now_s: float) -> int:
         """The broker's clock as far as we know it; 0 before the first record."""
@@ -63,10 +98,10 @@ class Watermarks:
             return 0
         return self._broker_ms + int(1000 * (now_s - self._broker_heard_s))
 
-    def seen_ms(self, tenant: TenantId, now_s: float) -> int:
-        """The watermark without the push of idleness: how far the tenant's own events have come."""
+    def newest_start_ms(self, tenant: TenantId, size_ms: int) -> int | None:
+        """The start of the tenant's newest window of `size_ms`; None when nothing is known of it."""
         seen = self._tenants.get(tenant)
-        return 0 if seen is None else min(seen.newest_ms, self.broker_ms(now_s) or seen.newest_ms)
+        return None if seen is None else window_start_ms(seen.newest_ms, size_ms)
 
     def of(self, tenant: TenantId, now_s: float) -> int:
         """The tenant's watermark; 0 when nothing is known of it. Without broker time only event time counts."""
@@ -80,3 +115,14 @@ class Watermarks:
         if now_s - seen.heard_s >= self._idle_s:
             mark_ms = max(mark_ms, broker_ms - int(1000 * self._idle_s))
         return mark_ms
+
+    def silent_since_ms(self, tenant: TenantId, now_s: float) -> int:
+        """For how long, in ms of event time, the broker's clock has been ahead of the tenant's newest event; 0 if not."""
+        seen = self._tenants.get(tenant)
+        return 0 if seen is None else max(0, self.broker_ms(now_s) - seen.newest_ms)
+
+    def forget_silent(self, forget_ms: int, now_s: float) -> None:
+        """Drop the tenants whose newest event is further than this behind the broker's clock."""
+        broker_ms = self.broker_ms(now_s)
+        for tenant in [t for t, seen in self._tenants.items() if broker_ms - seen.newest_ms > forget_ms]:
+            del self._tenants[tenant]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,3 +53,9 @@ def test_values_out_of_range_are_counted_apart():
 
 def test_a_histogram_without_counts_has_quantile_zero():
     assert sketches.quantile({}, 0.5) == 0.0
+
+
+@given(st.lists(st.integers(min_value=-5, max_value=2**40), max_size=100))
+def test_a_column_gets_the_buckets_that_its_values_get_alone(values: list[int]):
+    column = sketches.buckets_of(np.array(values, np.int64))
+    assert column.tolist() == [sketches.bucket_of(value) for value in values]

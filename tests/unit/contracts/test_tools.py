@@ -29,12 +29,12 @@ def value(**changes: object) -> bytes:
 def test_both_tool_events_give_samples():
     for mode in MODES:
         values = [sample(SchemaName(name, "1")).strip() for name in ("tool_call", "tool_executed")]
-        samples, indexes, bad = decode_tool_samples(values, mode=mode)
+        samples, indexes, bad, at_ms = decode_tool_samples(values, mode=mode)
         assert list(indexes) == [0, 1]
         assert bad == []
         assert [each.failed for each in samples] == [False, True]
         assert [each.latency_us for each in samples] == [84250, 1204500]
-        assert [each.ts_ms for each in samples] == [1772366401500, 1772366402000]
+        assert at_ms == [1772366401500, 1772366402000]
 
 
 def test_no_values_give_no_samples():
@@ -45,7 +45,7 @@ def test_a_time_is_rounded_down_to_the_millisecond_also_before_1970():
     values = [
         value(ts=ts) for ts in ("2026-03-01T12:00:00.999999Z", "1969-12-31T23:59:59.9999Z", "0001-01-01T00:00:00+14:00")
     ]
-    assert [each.ts_ms for each in decode_tool_samples(values, mode="strict").samples] == [
+    assert decode_tool_samples(values, mode="strict").at_ms == [
         1772366400999,
         -1,
         -62135596800000 - 14 * 3_600_000,
@@ -98,7 +98,7 @@ def test_a_bad_value_is_set_apart_and_its_neighbours_are_kept(
     changes: dict[str, object], leaf: type[errors.ContractError], field: str
 ):
     for mode in MODES:
-        samples, indexes, bad = decode_tool_samples([value(), value(**changes), value()], mode=mode)
+        samples, indexes, bad, _ = decode_tool_samples([value(), value(**changes), value()], mode=mode)
         assert list(indexes) == [0, 2]
         assert len(samples) == 2
         [(index, error)] = bad
@@ -123,9 +123,9 @@ def test_strict_refuses_what_compat_takes(changes: dict[str, object], field: str
 
 def test_compat_makes_text_of_an_integer_tenant_and_utc_of_a_naive_time():
     values = [value(tenant_id=7, ts="2026-03-01T12:00:00"), value(tenant_id=""), value(tenant_id=...)]
-    samples = decode_tool_samples(values, mode="compat").samples
+    samples, _, _, at_ms = decode_tool_samples(values, mode="compat")
     assert [each.tenant_id for each in samples] == ["7", None, None]
-    assert samples[0].ts_ms == 1772366400000
+    assert at_ms[0] == 1772366400000
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,289 @@
+"""One partition of any table of windows: chunks of records in, effects out.
+
+Where it stands: `agents.runner` hands it chunks; `tables.window_partition` folds what it decodes; the next stop of a
+closed window is the table's own messages, then `contracts.push`. A table's agent file (`agents.tool_calls`) declares
+what is its own: the kind, the messages, the alerts.
+
+What it makes of a flush: the changed rows; messages for each window that is over (push log, ids from the rows'
+positions); the alerts' messages; running windows (push-latest, at most one a running_interval_s for each subject, since
+only the newest value matters).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from agents.effects import Effects
+from agents.records import letter_of
+from contracts import envelope
+from contracts.errors import ContractError, OutOfRange
+from contracts.names import TenantId
+from streams.kafka_log import Outgoing
+from tables.fold import Samples, TableKind
+from tables.row_codec import Row
+from tables.window_partition import Folded, WindowPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from agents.metrics import AgentMetrics
+    from runtime.clock import Clock
+    from runtime.settings import Settings
+    from streams.dead_letters import DeadLetter
+    from streams.record_chunk import RecordChunk
+    from tables.rows import Subject, WindowKey
+    from tables.store import Change
+
+S = TypeVar("S")
+
+# In event time: after an outage minutes of events are folded at once, and a breach in the midst of them is one too.
+JUDGE_EVERY_MS = 1000
+# A chunk that spans more event time than this is judged in pieces.
+JUDGE_SPAN_MS = 5000
+
+
+class WindowMessages(Protocol[S]):
+    """What is told of a table's windows. The same row makes the same bytes."""
+
+    def closed(self, key: WindowKey, row: Row[S], *, partition: int, now_ms: int) -> Iterable[Outgoing]:
+        """A window that is over."""
+        ...
+
+    def running(self, key: WindowKey, row: Row[S], *, now_ms: int) -> Iterable[Outgoing]:
+        """A window as it stands now; a newer one replaces it."""
+        ...
+
+
+class WindowAlerts(Protocol):
+    """Alerts that watch a partition's windows."""
+
+    def heard(self, touched: Iterable[WindowKey], now_s: float) -> None:
+        """These windows changed."""
+        ...
+
+    def judge(self, now_s: float) -> None:
+        """Judge what has changed since the last time."""
+        ...
+
+    def take_changed(self) -> list[Change]:
+        """State rows changed since the last call."""
+        ...
+
+    def take_messages(self, *, partition: int, now_ms: int) -> Iterator[Outgoing]:
+        """What has to be told; told again until `settled`."""
+        ...
+
+    def settled(self) -> None:
+        """What `take_messages` gave was pushed."""
+        ...
+
+
+class Replaced(Enum):
+    """What became of a recomputed row."""
+
+    APPLIED = "applied"
+    SAME = "same"
+    """The row was as the recomputed one says."""
+    NEWER = "newer"
+    """A record beyond what was read for it has been folded: read on, and send it again."""
+    SHRINKS = "shrinks"
+    """It holds fewer events than the row, and was not forced."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a partition's work is given beside its rows."""
+
+    name: str
+    late_topic: str
+    settings: Settings
+    metrics: AgentMetrics
+    clock: Clock
+
+
+class WindowWork(Generic[S]):
+    """One partition of a table of windows."""
+
+    def __init__(
+        self,
+        rows: WindowPartition[S],
+        messages: WindowMessages[S],
+        around: Surroundings,
+        alerts: WindowAlerts | None = None,
+    ) -> None:
+        self.rows = rows
+        self._kind: TableKind[S, Any] = rows.kind
+        self._messages = messages
+        self._around = around
+        self._alerts = alerts
+        self._opened_s = around.clock.monotonic_s()
+        self._skew_ms = rows.rules.future_skew_ms
+        self._running_s = around.settings.worker.running_interval_s
+        self._running_sent_s: dict[tuple[TenantId, Subject], float] = {}
+        self._letters: list[DeadLetter] = []
+        self._late: list[Outgoing] = []
+        # What the effects under way will have told once they are settled.
+        self._closing: list[tuple[WindowKey, int]] = []
+
+    # --- records in --------------------------------------------------------------------------------------------------
+
+    def fold(self, chunk: RecordChunk, now_s: float) -> None:
+        """Count each event into its window; what does not decode or is dated too far ahead becomes a dead letter."""
+        # A producer's clock may be far ahead; it must not run ours away.
+        believable_ms = int(1000 * self._around.clock.wall_s()) + self._skew_ms
+        self.rows.marks.observe_broker(min(believable_ms, chunk.newest_ms), now_s)
+        refusals = chunk.refusals()
+        samples = self._kind.samples(chunk.payloads(without=refusals), self._around.settings.contracts.mode)
+        for index, error in samples.bad:
+            self._bury(chunk, index, refusals.get(index, error))
+        if None in samples.tenants:
+            samples = self._with_tenants(chunk, samples)
+        record_ms = chunk.timestamps_ms()
+        for piece in self._pieces(samples):
+            outcome = self.rows.fold(piece, chunk.offsets, record_ms, now_s)
+            if outcome.late_count:
+                self._around.metrics.late.labels(self._kind.name, "counted").inc(outcome.late_count)
+            self._set_apart(chunk, piece, outcome.apart)
+            if self._alerts is not None:
+                self._alerts.heard(outcome.touched, now_s)
+                self._alerts.judge(now_s)
+
+    def _with_tenants(self, chunk: RecordChunk, samples: Samples) -> Samples:
+        """The samples with the tenants that only the records' headers tell; those without any are buried."""
+        tenants = list(samples.tenants)
+        kept: list[int] = []
+        for place, index in enumerate(samples.indexes):
+            if tenants[place] is None:
+                try:
+                    tenants[place] = envelope.from_headers(chunk.record(index).headers).tenant_id
+                except ContractError as error:
+                    self._bury(chunk, index, error)
+                    continue
+            kept.append(place)
+        return _chosen(samples._replace(tenants=tenants), kept)
+
+    def _pieces(self, samples: Samples) -> Iterator[Samples]:
+        """The samples in pieces of at most JUDGE_EVERY_MS where there are alerts and much time passes in a chunk."""
+        at_ms = samples.at_ms
+        if self._alerts is None or not at_ms or max(at_ms) - min(at_ms) <= JUDGE_SPAN_MS:
+            yield samples
+            return
+        begin, newest_ms = 0, at_ms[0]
+        for place, at in enumerate(at_ms):
+            # A record's contributions stay together: a piece ends only between two records.
+            if at // JUDGE_EVERY_MS > newest_ms // JUDGE_EVERY_MS and samples.indexes[place] != samples.indexes[place - 1]:
+                yield _chosen(samples, range(begin, place))
+                begin = place
+            newest_ms = max(newest_ms, at)
+        yield _chosen(samples, range(begin, len(at_ms)))
+
+    def _set_apart(self, chunk: RecordChunk, samples: Samples, apart: Sequence[tuple[int, Folded]]) -> None:
+        done: set[int] = set()
+        for place, folded in apart:
+            index = samples.indexes[place]
+            if index in done:
+                continue  # one record, several contributions
+            done.add(index)
+            match folded:
+                case Folded.REPEAT:
+                    self._around.metrics.events.labels(self._around.name, "duplicate").inc()
+                case Folded.EXPIRED:
+                    self._around.metrics.late.labels(self._kind.name, "set_aside").inc()
+                    record = chunk.record(index)
+                    headers = [*record.headers, ("late_for", self._kind.name.encode())]
+                    self._late.append(
+                        Outgoing(self._around.late_topic, record.key, record.value, headers, record.timestamp)
+                    )
+                case Folded.FUTURE:
+                    stamp_ms = chunk.record(index).timestamp
+                    limit = f"must not be more than {self._skew_ms} ms ahead of its record's timestamp, {stamp_ms}"
+                    error = OutOfRange(event=self._kind.topic, field="ts", limit=limit, value=samples.at_ms[place])
+                    self._bury(chunk, index, error)
+
+    def _bury(self, chunk: RecordChunk, index: int, error: ContractError) -> None:
+        self._letters.append(letter_of(chunk.record(index), consumer=self._around.name, error=error))
+
+    # --- effects out -------------------------------------------------------------------------------------------------
+
+    def take(self, now_s: float) -> Effects:
+        """Changed rows, then what follows from them."""
+        now_ms = int(1000 * self._around.clock.wall_s())
+        if now_s - self._opened_s >= self.rows.rules.idle_s:
+            self.rows.marks.guess_broker(now_ms, now_s)
+        dirty = self.rows.take_dirty()
+        changes = self.rows.changes(dirty)
+        over = self.rows.to_announce(now_s)
+        self._closing = [(key, row.position) for key, row in over.items()]
+        push: list[Outgoing] = []
+        for key, row in over.items():
+            push += self._messages.closed(key, row, partition=self.rows.number, now_ms=now_ms)
+        if self._alerts is not None:
+            self._alerts.judge(now_s)
+            changes += self._alerts.take_changed()
+            push += self._alerts.take_messages(partition=self.rows.number, now_ms=now_ms)
+        push += self._running(dirty, now_s, now_ms)
+        changes += [(self.rows.encode_key(key), None) for key in self.rows.take_expired(now_s)]
+        effects = Effects(tuple(self._letters), tuple(changes), tuple(push), tuple(self._late))
+        self._letters, self._late = [], []
+        return effects
+
+    def settled(self, effects: Effects) -> None:
+        """Note what was told, so that the next flush writes it down, and leave written rows to the store."""
+        del effects
+        self.rows.announced(self._closing)
+        self._closing = []
+        if self._alerts is not None:
+            self._alerts.settled()
+        self.rows.settle()
+
+    def _running(self, dirty: dict[WindowKey, Row[S]], now_s: float, now_ms: int) -> Iterator[Outgoing]:
+        due_s = now_s - self._running_s
+        sent = self._running_sent_s
+        for key, row in dirty.items():
+            subject = (key.tenant_id, key.subject)
+            if sent.get(subject, due_s) <= due_s and not self.rows.is_over(key, now_s):
+                sent[subject] = now_s
+                yield from self._messages.running(key, row, now_ms=now_ms)
+        if len(sent) > 2 * len(dirty) + 1000:
+            self._running_sent_s = {subject: at_s for subject, at_s in sent.items() if at_s > due_s}
+
+    # --- replay ------------------------------------------------------------------------------------------------------
+
+    def replace(self, key: WindowKey, raw: bytes, *, read_up_to: int, force: bool = False) -> Replaced:
+        """Put a recomputed row in a row's place; durable with the next flush.
+
+        Args:
+            key: which window.
+            raw: the recomputed row, encoded; without events, the window becomes empty.
+            read_up_to: the highest source position that was looked at for it; may be ahead of what is folded here.
+            force: take it although it holds fewer events.
+        """
+        made, held = self.rows.decode(raw), self.rows.row(key)
+        if held is None:
+            held = Row(self._kind.fold.empty(), announced=made.announced)
+        if held.position > read_up_to:
+            return Replaced.NEWER
+        if self._kind.fold.pack(made.state) == self._kind.fold.pack(held.state):
+            return Replaced.SAME
+        if not force and self._count_of(made) < self._count_of(held):
+            return Replaced.SHRINKS
+        self.rows.replace(key, Row(made.state, read_up_to, held.announced, held.tail))
+        return Replaced.APPLIED
+
+    def _count_of(self, row: Row[S]) -> int:
+        count = self._kind.fold.summarise(row.state)["count"]
+        assert isinstance(count, int)  # noqa: S101 - every windowed table counts its events
+        return count
+
+
+def _chosen(samples: Samples, places: Sequence[int]) -> Samples:
+    """Some of the samples; `bad` was dealt with."""
+    return Samples(
+        [samples.indexes[p] for p in places],
+        [samples.tenants[p] for p in places],
+        [samples.subjects[p] for p in places],
+        [samples.at_ms[p] for p in places],
+        [samples.values[p] for p in places],
+    )

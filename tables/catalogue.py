@@ -1,0 +1,17 @@
+"""All tables, by name: what queries, replay and the command line know of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tables import tool_latency
+
+if TYPE_CHECKING:
+    from runtime.settings import Settings
+    from tables.fold import TableKind
+
+
+def catalogue(settings: Settings) -> dict[str, TableKind[Any, Any]]:
+    """Every table by its name, in the order in which they are listed."""
+    kinds = [tool_latency.kind(settings)]
+    return {kind.name: kind for kind in kinds}
