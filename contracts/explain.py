@@ -34,10 +34,14 @@ def _rule(what: str) -> str:
 
 
 def _value_at(document: JsonObject, path: str) -> object:
-    """What stands at a path; the nearest value around it when the path leads through a list or a mapping."""
+    """What stands at a path such as `meta.reason` or `scores[3]`; the nearest value around it through a mapping."""
     value: Json = document
-    for name in path.split("."):
+    for step in path.split("."):
+        name, *places = step.replace("]", "").split("[")
         if not isinstance(value, dict) or name not in value:
             break
         value = value[name]
+        for place in places:
+            if isinstance(value, list) and place.isdigit() and int(place) < len(value):
+                value = value[int(place)]
     return value
