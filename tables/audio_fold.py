@@ -12,7 +12,8 @@ segmental one: the mean of the seconds' ratios in dB. DC is the mean of its size
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -169,7 +170,7 @@ class AudioFold:
         return [
             *map(tallies.pack_int, counts),
             sketches.pack(state.latencies),
-            b"".join(identity.to_bytes(_IDENTITY_BYTES, "big") for identity in sorted(state.identities)),
+            struct.pack(f">{len(state.identities)}Q", *sorted(state.identities)),
             *map(tallies.pack, state.gauges),
         ]
 
@@ -185,7 +186,7 @@ class AudioFold:
             concealed=concealed,
             max_us=max_us,
             latencies=sketches.unpack(known[6]),
-            identities=set(_identities(known[7])),
+            identities=set(struct.unpack(f">{len(known[7]) // _IDENTITY_BYTES}Q", known[7])),
             gauges=[tallies.unpack(gauge) for gauge in known[8 : 8 + len(GAUGES)]],
         )
 
@@ -236,11 +237,6 @@ def _count(state: Audio, report: Report) -> None:
 def _lowest(identities: set[int]) -> set[int]:
     """Which identities are kept: the same ones in whatever order they came."""
     return identities if len(identities) <= MOST_IDENTITIES else set(sorted(identities)[:MOST_IDENTITIES])
-
-
-def _identities(packed: bytes) -> Iterable[int]:
-    for start in range(0, len(packed), _IDENTITY_BYTES):
-        yield int.from_bytes(packed[start : start + _IDENTITY_BYTES], "big")
 
 
 def _percent(part: int, whole: int) -> float | None:

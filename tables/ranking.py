@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
+from operator import mul
 
 
 def recall(gains: Sequence[float], k: int, relevant_total: int) -> float:
@@ -50,4 +52,9 @@ def context_precision(gains: Sequence[float]) -> float:
 
 
 def _discounted(gains: Sequence[float]) -> float:
-    return math.fsum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, start=1))
+    return math.fsum(map(mul, gains, _discounts(len(gains))))
+
+
+@lru_cache(maxsize=64)
+def _discounts(k: int) -> tuple[float, ...]:
+    return tuple(1.0 / math.log2(rank + 1) for rank in range(1, k + 1))
