@@ -25,7 +25,7 @@ import msgspec
 
 from agents.effects import Effects
 from agents.records import letter_of
-from agents.window_work import Replaced
+from agents.window_work import Replaced, WindowWork
 from contracts.errors import BadEntry
 from contracts.names import Topic, kafka_topic
 from streams.kafka_log import Outgoing
@@ -34,14 +34,15 @@ from tables.replacement import Answer, Replacement, Result
 from tables.rows import WindowKey, decode_key, header_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from agents.host import AgentHost
+    from agents.runner import Runner
     from runtime.clock import Clock
     from streams.dead_letters import DeadLetter
     from streams.record_chunk import RecordChunk
     from tables.incarnations import Incarnation
-    from tables.store import Change
+    from tables.window_table import WindowTable
 
 NAME = "backfill"
 # A row costs some 50 us to put in place, encode and write: a flush is not longer by more than about 10 ms.
@@ -78,6 +79,10 @@ class Owned(Protocol):
 
     def stored(self, partition: int, key: bytes) -> bytes | None:
         """A row as it is durable."""
+        ...
+
+    def is_absent(self, partition: int, key: WindowKey) -> bool:
+        """Whether there is no such row, durable or about to be."""
         ...
 
     def wake(self, partition: int) -> None:
@@ -162,11 +167,16 @@ class ReplacementWork:
         if command.incarnation != topic_id:
             self._answer(command, Result.STALE)
             return True
-        _kind, key = decode_key(command.key)
-        read_up_to, row = incarnation.base + command.read_up_to, _shifted(command.row, incarnation.base)
-        raw = msgspec.msgpack.encode(row)
-        result = _RESULTS[target.replace(key, raw, read_up_to=read_up_to, force=command.force)]
-        if result in (Result.NEWER, Result.SHRINKS):
+        read_up_to = incarnation.base + command.read_up_to
+        try:
+            _kind, key = decode_key(command.key)
+            row = _shifted(command.row, incarnation.base)
+            raw = msgspec.msgpack.encode(row)
+            result = _RESULTS[target.replace(key, raw, read_up_to=read_up_to, force=command.force)]
+        except ValueError:
+            self._answer(command, Result.REFUSED)
+            return True
+        if result in (Result.NEWER, Result.SHRINKS) or table.is_absent(self._partition, key):
             self._answer(command, result)
         else:
             self._under_way.append(_UnderWay(command, target, read_up_to, row, result))
@@ -201,9 +211,40 @@ class ReplacementWork:
         )
 
 
-def register(host: AgentHost, tables: Mapping[str, Owned]) -> None:
-    """Attach the agent, for the tables of this worker by name."""
+@dataclass(frozen=True)
+class OwnedTable:
+    """A table of windows on this worker."""
+
+    table: WindowTable
+    runner: Runner
+
+    def target(self, partition: int) -> WindowWork[Any] | None:
+        """The partition's work, while it is owned and recovered; None also for a table without windows."""
+        work = self.runner.work_of(partition) if partition in self.table.active else None
+        return work if isinstance(work, WindowWork) else None
+
+    def incarnation(self, partition: int) -> tuple[Incarnation, str]:
+        """Of the source: its number, and the topic's id."""
+        return self.table.incarnation(partition), self.table.source_incarnation
+
+    def stored(self, partition: int, key: bytes) -> bytes | None:
+        """A row as it is durable."""
+        return self.table.rows.get(partition, key)
+
+    def is_absent(self, partition: int, key: WindowKey) -> bool:
+        """Whether there is no such row, durable or about to be."""
+        work = self.target(partition)
+        return work is not None and work.rows.row(key) is None
+
+    def wake(self, partition: int) -> None:
+        """Flush the partition soon."""
+        self.runner.wake(partition)
+
+
+def register(host: AgentHost) -> None:
+    """Attach the agent; after all agents that have tables."""
     settings, clock = host.settings, host.sinks.clock
+    tables = {name: OwnedTable(table, runner) for name, (table, runner) in host.table_runners.items()}
     answers_to = kafka_topic(settings.prefix, Topic.REPLACED)
 
     def open_work(partition: int) -> ReplacementWork:
@@ -223,10 +264,7 @@ def _shifted(raw: bytes, base: int) -> list[Any]:
 
 
 def _is_durable(stored: bytes | None, each: _UnderWay) -> bool:
-    """Whether the store has the row, or one that live records have been folded into since.
-
-    No row at all is as good as one without events, when that is what the table had in memory too.
-    """
+    """Whether the store has the row, or one that live records have been folded into since."""
     if stored is None:
         return False
     if header_of(stored).position > each.read_up_to:

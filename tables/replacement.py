@@ -21,7 +21,7 @@ class Result(StrEnum):
     """What became of a command."""
 
     APPLIED = "applied"
-    """The row, or its absence, is durable."""
+    """The row is durable."""
     SAME = "same"
     """The row was so already."""
     NEWER = "newer"
@@ -30,6 +30,8 @@ class Result(StrEnum):
     """Refused: the row counts more than its replacement, and force was not asked for."""
     ELSEWHERE = "elsewhere"
     """This worker reads the command but does not own the row; a rebalance is under way, or the table is not here."""
+    REFUSED = "refused"
+    """This worker cannot read the row: another release wrote it."""
     STALE = "stale"
     """The command is about another incarnation of the source topic."""
 
@@ -40,11 +42,13 @@ class Replacement(msgspec.Struct, array_like=True, frozen=True):
     format: int
     job: str
     table: str
-    epoch: str
-    """The cluster's incarnation that the offsets belong to."""
+    group: str
+    """The worker's consumer group: two groups may read the same topics into tables of their own."""
+    incarnation: str
+    """Of the source topic, which the offsets belong to."""
     key: bytes
-    row: bytes | None
-    """As in the store; None: no record belongs to this row, remove it."""
+    row: bytes
+    """As in the store; a row without events where none belongs to it any more."""
     read_up_to: int
     force: bool
 
