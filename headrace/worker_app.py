@@ -16,10 +16,16 @@ from faust.app.base import BootStrategy
 
 from contracts.errors import HeadraceError, SettingsError
 from runtime import tokens
+from runtime.clock import SystemClock
 from runtime.logs import configure, get_logger
 from runtime.process import report
-from streams import topics
-from streams.kafka_log import Cluster, kafka_down
+from streams import changelogs, topics
+from streams.changelogs import ChangelogWatch
+from streams.kafka_admin import Admin
+from streams.kafka_log import kafka_down
+from tables.rocks_store import RocksMemory, RocksStore
+from tables.store import MemoryStore
+from tables.window_table import WindowTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,8 +37,11 @@ if TYPE_CHECKING:
     from headrace.worker_web import WorkerWeb
     from runtime.settings import Settings
     from streams.kafka_outlet import Outlet
+    from tables.store import RowStore
 
 COMMIT_INTERVAL_S = 0.5
+# Files that were left alone for this long may lack deletions that the changelog forgets an hour later.
+MAX_STORE_AGE_S = changelogs.DELETIONS_KEPT_MS / 1000 - 3600
 
 
 class Boot(BootStrategy):
@@ -70,6 +79,7 @@ class HeadraceApp(faust.App):
             tokens.secret_of(self.settings_in_use.auth)
             self._take_data_dir()
             await self._check_topics()
+            self._give_stores()
             await self.outlet.start()
         except HeadraceError as error:
             _exit(report(error))
@@ -89,10 +99,11 @@ class HeadraceApp(faust.App):
     async def _check_topics(self) -> None:
         """Create missing topics; those that are there must have as many partitions as the settings say."""
         settings = self.settings_in_use
-        cluster = Cluster(settings.kafka)
+        cluster = Admin(settings.kafka)
         await cluster.start()
         try:
             await topics.ensure(cluster, settings)
+            await changelogs.ensure(cluster, settings, [table.changelog_name for table in self._window_tables()])
             found = await cluster.topics()
             self.burial.incarnation = await cluster.epoch()
         finally:
@@ -106,6 +117,27 @@ class HeadraceApp(faust.App):
                     "set HEADRACE_KAFKA__PARTITIONS to what the topics have"
                 )
 
+    def _give_stores(self) -> None:
+        """Say where each table's rows are kept. Files are opened when partitions are assigned."""
+        settings, clock = self.settings_in_use, SystemClock()
+        watch = ChangelogWatch(settings.kafka)
+        folder = settings.worker.data_dir / "tables"
+        memory = RocksMemory(settings.store.cache_bytes) if settings.store.kind == "rocksdb" else None
+        for table in self._window_tables():
+            rows: RowStore = MemoryStore()
+            if memory is not None:
+                rows = RocksStore(folder / str(table.name), memory, clock, max_age_s=MAX_STORE_AGE_S)
+            table.use(rows, watch)
+
+    def _window_tables(self) -> list[WindowTable]:
+        return [table for table in self.tables.values() if isinstance(table, WindowTable)]
+
+    async def on_shutdown(self) -> None:
+        """Last of all: agents have drained, nothing writes any more."""
+        await super().on_shutdown()
+        for table in self._window_tables():
+            table.rows.close()
+
 
 def faust_options(settings: Settings) -> dict[str, Any]:
     """Our settings as Faust's, with what must not be left to its defaults."""
@@ -114,7 +146,9 @@ def faust_options(settings: Settings) -> dict[str, Any]:
     return {
         "id": worker.group,
         "broker": ";".join(f"kafka://{server.strip()}" for server in kafka.bootstrap.split(",")),
+        # Faust's own store of each table stays empty: rows are in ours (settings.store).
         "store": "memory://",
+        "table_standby_replicas": settings.store.standby_replicas,
         "datadir": str(worker.data_dir),
         "canonical_url": url,
         "web_host": worker.host,

@@ -37,6 +37,7 @@ from runtime.settings_servers import (
     PostgresSettings,
     RedisSettings,
 )
+from runtime.settings_store import StoreSettings
 from runtime.settings_tables import (
     AbResultsSettings,
     AudioQualitySettings,
@@ -81,6 +82,7 @@ class Settings(BaseSettings):
     relay: RelaySettings = RelaySettings()
     mirror: MirrorSettings = MirrorSettings()
     worker: WorkerSettings = WorkerSettings()
+    store: StoreSettings = StoreSettings()
     tool_latency: ToolLatencySettings = ToolLatencySettings()
     audio_quality: AudioQualitySettings = AudioQualitySettings()
     retrieval_quality: RetrievalQualitySettings = RetrievalQualitySettings()

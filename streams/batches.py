@@ -32,7 +32,7 @@ from faust.types.tuples import ConsumerMessage
 from yarl import URL
 
 from runtime.logs import get_logger
-from streams import raw_batches
+from streams import changelog_batches, raw_batches
 from streams.batch_thread import BatchThread
 from streams.record_chunk import RecordChunk, Run, chunks_of, run_of
 
@@ -69,7 +69,8 @@ class BatchConsumer(driver.Consumer):
     def _new_consumer_thread(self) -> BatchThread:
         thread = BatchThread(self, loop=self.loop, beacon=self.beacon)
         thread.kafka_settings = self.kafka_settings
-        thread.batch_topics = self.batch_topics if self.raw else frozenset()
+        changelogs = self.app.tables.changelog_topics
+        thread.batch_topics = self.batch_topics | changelogs if self.raw else frozenset()
         return thread
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ANN401, ASYNC109
@@ -112,7 +113,10 @@ class BatchConsumer(driver.Consumer):
         single = {}
         for raw_tp, found in records.items():
             tp = TP(raw_tp.topic, raw_tp.partition)
-            if raw_tp.topic not in self.batch_topics:
+            if found and self._is_changelog_tp(tp):
+                if self._wanted(tp, active):
+                    yield from ((tp, call) for call in changelog_batches.replayed(self.app, tp, found))
+            elif raw_tp.topic not in self.batch_topics:
                 single[raw_tp] = found
             elif found and self._wanted(tp, active):
                 for chunk in self._chunks(tp, found):

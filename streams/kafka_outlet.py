@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from contracts.errors import ServerMissing
 from streams.kafka_producer import BATCH_BYTES, BatchRecord, Producer
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from runtime.clock import Clock
     from runtime.settings import KafkaSettings
     from streams.kafka_log import Outgoing
+
+Result = TypeVar("Result")
 
 # What a record adds to a batch beside its key and value: lengths, offset and timestamp deltas (at most 21 bytes each).
 _RECORD_OVERHEAD_BYTES = 64
@@ -48,20 +50,26 @@ class Outlet:
         """Send records in order within each partition and wait until all replicas have them."""
         await self._sent(lambda producer: producer.send_all(records))
 
-    async def send_rows(self, topic: str, partition: int, rows: Iterable[tuple[bytes, bytes | None]]) -> None:
+    async def send_rows(self, topic: str, partition: int, rows: Iterable[tuple[bytes, bytes | None]]) -> int | None:
         """Append table rows to a changelog partition, as one record batch where they fit in one.
 
         Rows that must change together have to be in one call of less than BATCH_BYTES; beyond that they are split
         between rows.
+
+        Returns:
+            The changelog offset behind the last row; None when there are no rows.
         """
         now_ms = int(1000 * self._clock.wall_s())
+        behind = None
         for batch in _batches(BatchRecord(key, value, now_ms) for key, value in rows):
-            await self._sent(partial(_send_batch, topic=topic, partition=partition, batch=batch))
+            first = await self._sent(partial(_send_batch, topic=topic, partition=partition, batch=batch))
+            behind = first + len(batch)
+        return behind
 
-    async def _sent(self, call: Callable[[Producer], Coroutine[object, object, object]]) -> None:
+    async def _sent(self, call: Callable[[Producer], Coroutine[object, object, Result]]) -> Result:
         producer = await self._current()
         try:
-            await call(producer)
+            return await call(producer)
         except ServerMissing:
             if self._producer is producer:
                 self._producer = None
@@ -77,8 +85,8 @@ class Outlet:
             return self._producer
 
 
-async def _send_batch(producer: Producer, *, topic: str, partition: int, batch: list[BatchRecord]) -> None:
-    await producer.send_batch(topic, partition, batch)
+async def _send_batch(producer: Producer, *, topic: str, partition: int, batch: list[BatchRecord]) -> int:
+    return await producer.send_batch(topic, partition, batch)
 
 
 def _batches(records: Iterable[BatchRecord]) -> Iterator[list[BatchRecord]]:

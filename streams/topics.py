@@ -16,6 +16,8 @@ from streams.kafka_connection import MAX_RECORD_BYTES, kafka_down
 from streams.kafka_log import Cluster, NewTopic
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from runtime.settings import KafkaSettings, Settings
 
 _HOUR_MS = 3_600_000
@@ -78,25 +80,29 @@ def wanted(settings: Settings) -> list[NewTopic]:
 
 
 async def ensure(cluster: Cluster, settings: Settings) -> list[str]:
-    """Create the missing topics, wait until brokers know them, and return their names.
+    """Create the missing topics of the table; see `create`."""
+    return await create(cluster, settings.kafka, wanted(settings))
+
+
+async def create(cluster: Cluster, kafka: KafkaSettings, topics: Sequence[NewTopic]) -> list[str]:
+    """Create those that are missing, wait until brokers know them, and return their names.
 
     May run in several processes at once. Waits at most five seconds for the new topics to be seen; raises
     ServerMissing (transient) when they are not, or when the cluster refuses to create one.
     """
-    topics = wanted(settings)
     existing = await cluster.topics()
     missing = [topic for topic in topics if topic.name not in existing]
     if missing:
         await cluster.create_topics(missing)
-        await _until_visible(cluster, settings, {topic.name for topic in missing})
+        await _until_visible(cluster, kafka, {topic.name for topic in missing})
     await cluster.refresh()
     return [topic.name for topic in missing]
 
 
-async def _until_visible(cluster: Cluster, settings: Settings, names: set[str]) -> None:
+async def _until_visible(cluster: Cluster, kafka: KafkaSettings, names: set[str]) -> None:
     for _poll in range(_VISIBLE_POLLS):
         seen = await cluster.topics()
         if all(seen.get(name, 0) > 0 for name in names):
             return
         await asyncio.sleep(_VISIBLE_POLL_S)
-    raise kafka_down(settings.kafka, f"topics are still not there after their creation: {', '.join(sorted(names))}")
+    raise kafka_down(kafka, f"topics are still not there after their creation: {', '.join(sorted(names))}")

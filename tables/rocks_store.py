@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from runtime.clock import Clock
     from tables.store import Change
 
 log = get_logger(__name__)
@@ -94,11 +95,21 @@ class RocksMemory:
 
 
 class RocksStore:
-    """One table's rows. `folder` belongs to this process alone (the worker holds a lock on its data folder)."""
+    """One table's rows.
 
-    def __init__(self, folder: Path, memory: RocksMemory) -> None:
+    Args:
+        folder: belongs to this process alone (the worker holds a lock on its data folder).
+        memory: shared with the other tables.
+        clock: tells how old files are.
+        max_age_s: a partition that was not written for longer is taken from the changelog again when it is opened. The
+            changelog forgets deletions after a while; rows older than that would outlive theirs.
+    """
+
+    def __init__(self, folder: Path, memory: RocksMemory, clock: Clock, max_age_s: float) -> None:
         self._folder = folder
         self._memory = memory
+        self._clock = clock
+        self._max_age_s = max_age_s
         self._incarnation = UNKNOWN_INCARNATION
         self._open: dict[int, Rdict] = {}
         self._checkpoints: dict[int, int] = {}
@@ -208,6 +219,7 @@ class RocksStore:
     def _open_now(self, partition: int) -> None:
         path = self._path(partition)
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._remove_if_old(path)
         try:
             db = Rdict(str(path), self._memory.options())
         except Exception as error:
@@ -223,3 +235,9 @@ class RocksStore:
         if raw is not None:
             self._checkpoints[partition] = int.from_bytes(raw, "big")
         self._open[partition] = db
+
+    def _remove_if_old(self, path: Path) -> None:
+        written_s = [file.stat().st_mtime for file in path.iterdir()] if path.is_dir() else []
+        if written_s and self._clock.wall_s() - max(written_s) > self._max_age_s:
+            log.info("rows are older than the changelog's deletions and are taken from it", path=str(path))
+            shutil.rmtree(path)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtime.clock import ManualClock
 from tables import sorted_keys
 from tables.rocks_store import RocksMemory, RocksStore
 from tables.sorted_keys import SortedKeys
@@ -68,6 +70,8 @@ def test_a_store_in_memory_holds_what_a_dictionary_would(flushes: list[tuple[lis
 @given(FLUSHES)
 def test_a_store_on_disk_holds_what_a_dictionary_would(flushes: list[tuple[list[Change], int | None]]):
     with tempfile.TemporaryDirectory() as folder:
-        store = RocksStore(Path(folder), RocksMemory(8 * 1024 * 1024))
+        store = RocksStore(
+            Path(folder), RocksMemory(8 * 1024 * 1024), ManualClock(datetime.fromtimestamp(0, UTC)), max_age_s=60.0
+        )
         compare(store, flushes)
         store.close()

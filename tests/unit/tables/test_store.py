@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
 
 from contracts.errors import SettingsError
+from runtime.clock import ManualClock
 from tables.rocks_store import RocksMemory, RocksStore
 from tables.rows import WindowKey, encode_key, scan_bounds
 from tables.sorted_keys import LOAD
@@ -18,9 +21,18 @@ MIB = 1024 * 1024
 CACHE_BYTES = 16 * MIB
 
 
+DAY_S = 86_400.0
+
+
+def rocks(folder: Path, now_s: float = 0.0) -> RocksStore:
+    return RocksStore(
+        folder, RocksMemory(CACHE_BYTES), ManualClock(datetime.fromtimestamp(now_s, UTC)), max_age_s=DAY_S
+    )
+
+
 @pytest.fixture(params=["memory", "rocksdb"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RowStore]:
-    made: RowStore = MemoryStore() if request.param == "memory" else RocksStore(tmp_path, RocksMemory(CACHE_BYTES))
+    made: RowStore = MemoryStore() if request.param == "memory" else rocks(tmp_path)
     made.begin("one")
     yield made
     made.close()
@@ -34,7 +46,7 @@ def on_disk(tmp_path: Path) -> Iterator[Callable[[], RocksStore]]:
     def open_again() -> RocksStore:
         for store in opened:
             store.close()
-        opened.append(RocksStore(tmp_path / "rows", RocksMemory(CACHE_BYTES)))
+        opened.append(rocks(tmp_path / "rows"))
         return opened[-1]
 
     yield open_again
@@ -169,11 +181,29 @@ def test_files_that_cannot_be_read_are_taken_from_the_changelog_again(
     store.write(0, [(key(1), b"b")], 1)
 
 
+def test_files_older_than_the_changelogs_deletions_are_taken_from_it_again(tmp_path: Path):
+    store = rocks(tmp_path)
+    store.begin("one")
+    for partition in (0, 1):
+        store.write(partition, [(key(1), b"a")], 9)
+    store.close()
+    for file in (tmp_path / "one" / "0").iterdir():
+        os.utime(file, (1_000.0, 1_000.0))
+    for file in (tmp_path / "one" / "1").iterdir():
+        os.utime(file, (2_000.0, 2_000.0))
+    store = rocks(tmp_path, now_s=1_500.0 + DAY_S)
+    store.begin("one")
+    for partition in (0, 1):
+        store.open(partition)
+    assert [store.checkpoint(0), store.checkpoint(1)] == [None, 9]
+    store.close()
+
+
 def test_files_that_another_has_open_are_refused_by_name(on_disk: Callable[[], RocksStore], tmp_path: Path):
     store = on_disk()
     store.begin("one")
     store.write(0, [(key(1), b"a")], 9)
-    other = RocksStore(tmp_path / "rows", RocksMemory(CACHE_BYTES))
+    other = rocks(tmp_path / "rows")
     other.begin("one")
     with pytest.raises(SettingsError, match=r"worker\.data_dir: .*rows/one/0 is open in another process"):
         other.open(0)
