@@ -1,116 +1,272 @@
-"""What a worker answers about its tables: /tables/ and /tables/tool_latency/, JSON, for one tenant.
+"""What a worker answers about its tables, over HTTP, for one tenant: JSON, CSV, and pages for people.
 
-Rows come from the store, so only what the changelog has is shown. The tenant comes from the token; a `tenant` parameter
-that says otherwise is refused. Rows of tools that the token's channels do not cover are left out.
+    /tables/                    the tables
+    /tables/<name>/             a tenant's rows
+    /tables/<name>/<key>        one subject: its parts, encoded, joined by "/"; fewer parts: all that begin so
+
+Where it stands: `tables.query` reads the question, `tables.routing` finds the rows, `tables.answers` and the renderers
+write them down. Rows come from the store, so only what the changelog has is shown. The tenant comes from the token; a
+`tenant` parameter that says otherwise is refused. Rows that the token's channels do not cover are left out.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from aiohttp import web
 
-from contracts.errors import TokenError
-from contracts.names import channel_matches
+from contracts.errors import QueryError, TokenError
 from runtime import tokens
-from tables import tool_latency as tl
+from tables import render_csv, render_html, shares
+from tables.answers import Answer, TableState, as_json, index_json, missing_json, progress_json
+from tables.page_style import POLICY
+from tables.peers import PARTITIONS, partitions_of, partitions_text
+from tables.query import Query, parse
+from tables.recovery import Progress
+from tables.render_html import Where
+from tables.routing import Router, Served, Unanswered
+from tables.scanning import Turns
+from tables.shares import line_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from runtime.clock import Clock
-    from runtime.settings import Settings
+    from runtime.settings import AuthSettings
     from runtime.tokens import TokenClaims
-    from tables.window_table import WindowTable
 
-MAX_MINUTES = 24 * 60
-DEFAULT_MINUTES = 10
-MAX_ROWS = 10_000
-RETRY_AFTER_S = 1
+ROOT = "/tables/"
+PARTIAL = "Headrace-Partial"
+PROBLEM = "application/problem+json"
+# A restore replays 100,000 records a second or more.
+REPLAYED_EACH_S = 100_000
+MAX_RETRY_S = 30
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+    "Vary": "Accept",
+    "X-Content-Type-Options": "nosniff",
+}
+_TYPES = {"json": "application/json", "csv": render_csv.CONTENT_TYPE, "html": render_html.CONTENT_TYPE}
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-@dataclass(frozen=True)
-class LatencyView:
-    """The tool_latency table over HTTP."""
+class Refused(Exception):  # noqa: N818 - it is an answer
+    """An answer other than 200: RFC 9457 problem+json, or a page."""
 
-    table: WindowTable
-    settings: Settings
-    clock: Clock
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        members: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.headers = headers or {}
+        told = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
+        self.members = told | dict(members or {})
+        self.progress: Progress | None = None
+
+
+class TableViews:
+    """The tables over HTTP."""
+
+    def __init__(self, tables: Mapping[str, Served], router: Router, auth: AuthSettings, clock: Clock) -> None:
+        self._tables = tables
+        self._router = router
+        self._auth = auth
+        self._clock = clock
 
     def add_to(self, app: web.Application) -> None:
-        """Route the table's addresses on `app`."""
-        app.router.add_get("/tables/", self.index)
-        app.router.add_get("/tables/tool_latency/", self.rows)
+        """Route the tables' addresses on `app`, and close the connections to other workers with it."""
+        app.router.add_get(ROOT, self._answered(self.index))
+        app.router.add_get(ROOT + "{rest:.+}", self._answered(self.rows))
+        app.on_cleanup.append(self._closed)
 
     async def index(self, request: web.Request) -> web.Response:
-        """The tables that this worker has."""
+        """GET /tables/: the tables of this worker, and how far their recovery is."""
         self._claims(request)
-        table = {"name": self.table.name, "url": "/tables/tool_latency/", "partitions": sorted(self.table.active)}
-        return web.json_response({"tables": [table]})
+        tables = [TableState(table, self._router.placement.partitions) for table in self._tables.values()]
+        form = format_of(request)
+        body = render_html.index(tables) if form == "html" else index_json(tables)
+        return _response(body, "json" if form == "csv" else form)
 
     async def rows(self, request: web.Request) -> web.Response:
-        """Windows of the last `minutes` (1 to 1440, default 10), oldest first; `tool` narrows to one tool."""
+        """GET /tables/<name>/ and /tables/<name>/<key>."""
         claims = self._claims(request)
-        if not self.table.recovered:
-            raise web.HTTPServiceUnavailable(
-                headers={"Retry-After": str(RETRY_AFTER_S)}, text="the table is being restored from its changelog"
-            )
-        since_ms = int(1000 * self.clock.wall_s()) - 60_000 * _minutes(request)
-        found = sorted(self._visible(claims, since_ms, request.query.get("tool")), key=lambda pair: pair[0].start_ms)
-        rows = [window_json(key, row, self.settings.worker.window_s) for key, row in found[-MAX_ROWS:]]
-        return web.json_response(
-            {
-                "table": self.table.name,
-                "partial": len(found) > MAX_ROWS,
-                "partitions": sorted(self.table.active),
-                "rows": rows,
-            }
-        )
+        name, key = address_of(request.rel_url.raw_path)
+        table = self._tables.get(name)
+        if table is None:
+            raise Refused(HTTPStatus.NOT_FOUND, f"no table {name!r}; there are {', '.join(sorted(self._tables))}")
+        now_ms = int(1000 * self._clock.wall_s())
+        params = with_key(table, key, _params(request))
+        query = parse(table.kind, params, tenant_id=claims.tenant_id, channels=claims.channels, now_ms=now_ms)
+        if PARTITIONS in request.headers:
+            return await self._part(table, query, request.headers[PARTITIONS])
+        form = format_of(request)
+        answer = await self._answer(table, query, _bearer(request), now_ms)
+        return _rendered(answer, form, _where(request, key))
+
+    async def _part(self, table: Served, query: Query, wanted: str) -> web.Response:
+        """What another worker asks for: shares of some partitions, from here only."""
+        try:
+            partitions = partitions_of(wanted)
+        except ValueError:
+            raise QueryError(PARTITIONS, "must be partition numbers, separated by commas", wanted) from None
+        part = await self._router.read_here(table, query, partitions)
+        body = shares.encode(part, query.kind.fold)
+        return web.Response(body=body, content_type=shares.CONTENT_TYPE, headers=HEADERS)
+
+    async def _answer(self, table: Served, query: Query, token: str, now_ms: int) -> Answer:
+        gathered = await self._router.gather(table, query, token)
+        page, turns = gathered.page, Turns(query.limit)
+        kept_from_ms = now_ms - table.retention_ms if table.retention_ms else 0
+        lines = []
+        for share in page.shares:
+            lines.append(line_of(share, query, now_ms=now_ms, kept_from_ms=kept_from_ms))
+            await turns.took(1)
+        places = [share.place for share in page.shares]
+        return Answer(query, places, lines, gathered.missing, query.cursor(places[-1]) if page.more else None)
 
     def _claims(self, request: web.Request) -> TokenClaims:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         try:
-            claims = tokens.verify(self.settings.auth, token if scheme.lower() == "bearer" else "")
+            claims = tokens.verify(self._auth, _bearer(request))
         except TokenError as error:
-            raise web.HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"}, text=str(error)) from None
+            detail = f"{error}; send Authorization: Bearer, or look at the same page through the gateway"
+            raise Refused(HTTPStatus.UNAUTHORIZED, detail, headers={"WWW-Authenticate": "Bearer"}) from None
         if request.query.get("tenant", claims.tenant_id) != claims.tenant_id:
-            raise web.HTTPForbidden(text="the token is for another tenant")
+            raise Refused(HTTPStatus.FORBIDDEN, "the token is for another tenant")
         return claims
 
-    def _visible(self, claims: TokenClaims, since_ms: int, tool: str | None) -> Iterator[tuple[tl.WindowKey, tl.Row]]:
-        for partition in self.table.active:
-            for raw_key, raw in self.table.rows.items(partition):
-                key = tl.decode_key(raw_key)
-                if key is None or key.tenant_id != claims.tenant_id or key.start_ms < since_ms:
-                    continue
-                if tool is not None and key.tool != tool:
-                    continue
-                if any(channel_matches(pattern, f"tools:{key.tool}") for pattern in claims.channels):
-                    yield key, tl.decode_row(raw)
+    def _answered(self, handler: Handler) -> Handler:
+        async def answered(request: web.Request) -> web.Response:
+            try:
+                return await handler(request)
+            except Refused as refused:
+                return _refusal(refused, request)
+            except QueryError as error:
+                return _refusal(Refused(HTTPStatus.BAD_REQUEST, str(error), members=error.fields), request)
+            except Unanswered as unanswered:
+                return _refusal(_not_yet(unanswered), request)
+
+        return answered
+
+    async def _closed(self, _app: web.Application) -> None:
+        await self._router.peers.stop()
 
 
-def window_json(key: tl.WindowKey, row: tl.Row, window_s: int) -> dict[str, object]:
-    """One row as people read it: times in RFC 3339 UTC, latencies in milliseconds."""
-    return {
-        "tenant_id": key.tenant_id,
-        "tool": key.tool,
-        "window_start": rfc3339(key.start_ms),
-        "window_end": rfc3339(key.start_ms + 1000 * window_s),
-        **asdict(tl.summarise(row)),
-        "closed": row.announced >= 0,
-        "revision": tl.revision_of(row),
-    }
+def address_of(raw_path: str) -> tuple[str, tuple[str, ...]]:
+    """The table and the parts of the key that an encoded path names."""
+    name, slash, rest = raw_path.removeprefix(ROOT).partition("/")
+    return unquote(name), tuple(map(unquote, rest.split("/"))) if slash and rest else ()
 
 
-def rfc3339(at_ms: int) -> str:
-    """A time in milliseconds since the epoch as RFC 3339 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def with_key(table: Served, key: tuple[str, ...], params: dict[str, str]) -> dict[str, str]:
+    """The parameters and what the path says, which must not contradict them. Raises QueryError."""
+    parts = table.kind.parts
+    if len(key) > len(parts):
+        limit = f"{table.kind.name} has {len(parts)} parts ({', '.join(parts) or 'none'}); encode / as %2F"
+        raise QueryError("key", limit, "/".join(key))
+    for name, part in zip(parts, key, strict=False):
+        if params.setdefault(name, part) != part:
+            raise QueryError(name, f"the path says {part!r}", params[name])
+    return params
 
 
-def _minutes(request: web.Request) -> int:
-    text = request.query.get("minutes", str(DEFAULT_MINUTES))
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_MINUTES:
-        raise web.HTTPBadRequest(text=f"minutes: must be from 1 to {MAX_MINUTES} (got {text[:20]!r})")
-    return int(text)
+def format_of(request: web.Request) -> str:
+    """json, csv or html: by `format`, else by what Accept likes best; json when it does not say. Raises QueryError."""
+    asked = request.query.get("format")
+    if asked is not None:
+        if asked not in _TYPES:
+            raise QueryError("format", f"must be one of {', '.join(_TYPES)}", asked)
+        return asked
+    best, chosen = 0.0, "json"
+    for text in request.headers.get("Accept", "").split(","):
+        kind, _, rest = text.strip().partition(";")
+        form = {"application/json": "json", "text/csv": "csv", "text/html": "html"}.get(kind.strip().lower())
+        if form is not None and _quality(rest) > best:
+            best, chosen = _quality(rest), form
+    return chosen
+
+
+def _quality(text: str) -> float:
+    for part in text.split(";"):
+        name, _, value = part.strip().partition("=")
+        if name.lower() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def _params(request: web.Request) -> dict[str, str]:
+    """The parameters, empty ones left out (a form sends them). Raises QueryError for one that is given twice."""
+    params: dict[str, str] = {}
+    for name, value in request.query.items():
+        if name in params:
+            raise QueryError(name, f"must be given once, is {params[name]!r} already", value)
+        if value:
+            params[name] = value
+    return params
+
+
+def _bearer(request: web.Request) -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _where(request: web.Request, key: tuple[str, ...] = ()) -> Where:
+    depth = request.rel_url.raw_path.removeprefix(ROOT).count("/")
+    return Where("../" * depth or "./", key, dict(request.query))
+
+
+def _rendered(answer: Answer, form: str, where: Where) -> web.Response:
+    headers = {}
+    if answer.partial:
+        headers[PARTIAL] = partitions_text(frozenset(partition for partition, _ in answer.missing))
+    if answer.next_link is not None:
+        headers["Link"] = f'<{answer.next_link}>; rel="next"'
+    if form == "csv":
+        headers["Content-Disposition"] = f'attachment; filename="{answer.query.kind.name}.csv"'
+        return _response(render_csv.render(answer), form, headers)
+    return _response(render_html.page(answer, where) if form == "html" else as_json(answer), form, headers)
+
+
+def _response(body: bytes, form: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(body=body, headers={**HEADERS, **(headers or {}), "Content-Type": _TYPES[form]})
+
+
+def _not_yet(unanswered: Unanswered) -> Refused:
+    progress = unanswered.progress
+    retry_s = min(MAX_RETRY_S, 1 + progress.left // REPLAYED_EACH_S)
+    refused = Refused(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"no rows can be read now: {unanswered}",
+        headers={"Retry-After": str(retry_s)},
+        members={"missing": missing_json(unanswered.missing), "progress": progress_json(progress)},
+    )
+    refused.progress = progress
+    return refused
+
+
+def _refusal(refused: Refused, request: web.Request) -> web.Response:
+    try:
+        form = format_of(request)
+    except QueryError:
+        form = "json"
+    headers = {**HEADERS, **refused.headers}
+    if form == "html" and PARTITIONS not in request.headers:
+        if "Retry-After" in headers:
+            headers["Refresh"] = headers["Retry-After"]
+        detail = str(refused.members["detail"])
+        body = render_html.refusal(refused.status, refused.status.phrase, detail, _where(request), refused.progress)
+        return web.Response(body=body, status=refused.status, headers={**headers, "Content-Type": _TYPES["html"]})
+    body = json.dumps(refused.members).encode()
+    return web.Response(body=body, status=refused.status, headers={**headers, "Content-Type": PROBLEM})

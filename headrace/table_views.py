@@ -1,0 +1,73 @@
+"""The tables over HTTP, put together: where partitions are comes from Faust, which partition from Kafka's partitioner.
+
+It leans on faust.assignor.PartitionAssignor of faust-streaming 0.15.3: `table_metadata(changelog topic)` gives each
+member's URL and its active partitions, as the group's leader sent them with the last assignment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from contracts.names import Topic
+from streams.kafka_log import partition_for
+from tables.peers import Peers
+from tables.routing import Router, Served
+from tables.views import TableViews
+
+if TYPE_CHECKING:
+    from runtime.clock import Clock
+    from runtime.settings import Settings
+    from tables.fold import TableKind
+    from tables.window_table import WindowTable
+
+
+class FaustPlacement:
+    """Where partitions are, as the worker's consumer group has it."""
+
+    def __init__(self, app: Any, partitions: int, changelogs: Mapping[str, str]) -> None:  # noqa: ANN401 - a faust.App
+        self.partitions = partitions
+        self._app = app
+        self._changelogs = changelogs
+
+    @property
+    def mine(self) -> str:
+        """This worker's URL, as it tells it to the group."""
+        return str(self._app.conf.canonical_url)
+
+    def partition_of(self, key: bytes) -> int:
+        """The partition that the mirror gives a key of a source topic."""
+        return partition_for(key, self.partitions)
+
+    def owners(self, table: Served) -> dict[int, str]:
+        """The URL of each partition's worker, as of the last assignment."""
+        changelog = self._changelogs[table.kind.name]
+        return {
+            partition: url
+            for url, topics in self._app.assignor.table_metadata(changelog).items()
+            for partition in topics.get(changelog, ())
+        }
+
+
+def table_views(
+    app: Any,  # noqa: ANN401 - a faust.App
+    settings: Settings,
+    clock: Clock,
+    tables: Iterable[tuple[TableKind[Any, Any], WindowTable]],
+) -> TableViews:
+    """The views of all tables; `add_to` a web application before it starts."""
+    pairs = list(tables)
+    placement = FaustPlacement(app, settings.kafka.partitions, {kind.name: t.changelog_name for kind, t in pairs})
+    served = {kind.name: Served(kind, table, retention_ms(kind, settings)) for kind, table in pairs}
+    return TableViews(served, Router(placement, Peers(settings.worker.peer_timeout_s)), settings.auth, clock)
+
+
+def retention_ms(kind: TableKind[Any, Any], settings: Settings) -> int:
+    """How long a table keeps its windows, by event time; 0: for ever."""
+    groups = {
+        Topic.TOOLS: settings.tool_latency,
+        Topic.VOICE: settings.audio_quality,
+        Topic.RAG: settings.retrieval_quality,
+    }
+    group = groups.get(kind.topic)
+    return 0 if group is None or not kind.size_ms else 1000 * group.retention_s

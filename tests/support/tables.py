@@ -1,0 +1,77 @@
+"""Tables for tests: rows of a store, written as the engine writes them, and an independent recount."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from contracts.names import TenantId
+from runtime.settings import Settings
+from tables import tool_latency
+from tables.fold import TableKind
+from tables.query import Query, parse, rfc3339
+from tables.recovery import Progress
+from tables.row_codec import Row, RowCodec
+from tables.rows import Subject, WindowKey
+from tables.shares import NO_PROGRESS
+from tables.store import MemoryStore
+
+BASE_MS = 10_000
+# Aligned to an hour and a day.
+T0 = 1_700_006_400_000 // 86_400_000 * 86_400_000
+ALL = ("tools:*", "voice:*", "rag:*", "experiments:*")
+
+
+def latency_kind(**changes: Any) -> TableKind[Any, Any]:  # noqa: ANN401 - any of a TableKind's fields
+    """tool_latency with windows of 10 s; `changes` make another table of it."""
+    return replace(tool_latency.kind(Settings.model_construct(tool_latency=Settings().tool_latency)), **changes)
+
+
+@dataclass
+class Local:
+    """A worker's part of a table, without Faust."""
+
+    kind: TableKind[Any, Any]
+    rows: MemoryStore = field(default_factory=MemoryStore)
+    active: frozenset[int] = frozenset({0})
+    progress: Progress = NO_PROGRESS
+    _positions: dict[int, int] = field(default_factory=dict)
+
+    def put(
+        self,
+        subject: Subject,
+        start_ms: int,
+        latencies_ms: Sequence[float],
+        *,
+        tenant: str = "acme",
+        partition: int = 0,
+        closed: bool = True,
+    ) -> None:
+        """A row with these calls; positions count up, as offsets do."""
+        codec: RowCodec[Any] = RowCodec(self.kind)
+        row: Row[Any] = Row(self.kind.fold.empty())
+        self.kind.fold.add(row.state, [tool_latency.contribution(round(1000 * ms)) for ms in latencies_ms])
+        row.position = self._positions.get(partition, -1) + len(latencies_ms)
+        self._positions[partition] = row.position
+        row.announced = row.position if closed else -1
+        key = codec.encode_key(WindowKey(TenantId(tenant), subject, start_ms))
+        self.rows.write(partition, [(key, codec.encode(row))])
+
+
+def ask(
+    kind: TableKind[Any, Any],
+    params: Mapping[str, str] | None = None,
+    *,
+    now_ms: int = T0,
+    channels: Sequence[str] = ALL,
+    **more: str,
+) -> Query:
+    """A question of the tenant acme."""
+    given = {**(params or {}), **more}
+    return parse(kind, given, tenant_id=TenantId("acme"), channels=tuple(channels), now_ms=now_ms)
+
+
+def between(from_ms: int, to_ms: int) -> dict[str, str]:
+    """The parameters of a time range."""
+    return {"from": rfc3339(from_ms), "to": rfc3339(to_ms)}
