@@ -121,7 +121,7 @@ ExperimentSample: TypeAlias = AssignmentSample | OutcomeSample
 
 def disagreement(of: AbTestAssignment | AbTestOutcome | ExperimentSample) -> ContractError | None:
     """What cannot all be right: a ratio without denominator, a denominator without ratio, a binary value like 0.5."""
-    if not isinstance(of, AbTestOutcome | OutcomeSample):
+    if not isinstance(of, (AbTestOutcome, OutcomeSample)):
         return None
     if of.kind == "ratio":
         if of.denominator is None:
