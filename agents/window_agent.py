@@ -23,7 +23,7 @@ def attach(
 ) -> WindowTable:
     """Run an agent of the name over the kind's topic, and declare its table, which has the kind's name."""
     settings, clock = host.settings, host.sinks.clock
-    table = host.table(kind.name)
+    table = host.table(kind.name, kind)
     rules, around = window_rules(settings, lengths), surroundings(host, name)
 
     def open_work(partition: int) -> WindowWork[S]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tables import tool_latency
+from tables import audio_quality, retrieval_quality, tool_latency
 
 if TYPE_CHECKING:
     from runtime.settings import Settings
@@ -13,5 +13,9 @@ if TYPE_CHECKING:
 
 def catalogue(settings: Settings) -> dict[str, TableKind[Any, Any]]:
     """Every table by its name, in the order in which they are listed."""
-    kinds = [tool_latency.kind(settings)]
+    kinds: list[TableKind[Any, Any]] = [
+        tool_latency.kind(settings),
+        *audio_quality.kinds(settings),
+        retrieval_quality.kind(settings),
+    ]
     return {kind.name: kind for kind in kinds}
