@@ -1,6 +1,7 @@
-"""A folder of Parquet files that holds partitions of topics by day, each offset once. The only importer of pyarrow.
+"""A folder of Parquet files that holds partitions of topics by day, each offset once.
 
-Where it stands: `streams.archiving` fills it from Kafka, `headrace replay --from-archive` reads it.
+Where it stands: `streams.archiving` fills it from Kafka, `headrace replay --from-archive` reads it; `streams.parquet`
+reads and writes the files.
 
     <folder>/<topic>/date=<YYYY-MM-DD>/<partition>-<first offset>.parquet
     columns: topic, partition, offset, timestamp_ms, key, value, headers (list of name and value)
@@ -15,44 +16,25 @@ reached, so that a file's offsets are one stretch.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, Self
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import NamedTuple, Self
 
 from contracts.errors import ArchiveError
+from streams import parquet
+from streams.parquet import ArchivedRecord
 from streams.record_chunk import LogRecord, RecordChunk
-from streams.records import Headers, Partition
+from streams.records import Partition
 
 _FORMAT = 1
-_META = b"headrace"
 _SUFFIX = ".parquet"
 _PARTIAL = ".partial"
 _DAY_MS = 86_400_000
 # A file this long is closed and another begun: what a reader or a copy tool has to take at once.
 FILE_RECORDS = 1_000_000
-_GROUP_RECORDS = 20_000
-_ZSTD_LEVEL = 3
-
-_HEADER = pa.struct([("name", pa.string()), ("value", pa.binary())])
-SCHEMA = pa.schema(
-    [
-        ("topic", pa.dictionary(pa.int32(), pa.string())),
-        ("partition", pa.int32()),
-        ("offset", pa.int64()),
-        ("timestamp_ms", pa.int64()),
-        ("key", pa.binary()),
-        ("value", pa.binary()),
-        ("headers", pa.list_(_HEADER)),
-    ]
-)
 
 
 class ArchivedFile(NamedTuple):
@@ -66,16 +48,6 @@ class ArchivedFile(NamedTuple):
     records: int
     lost: int
     """Offsets before `first` that retention had removed before they could be archived."""
-
-
-class ArchivedRecord(NamedTuple):
-    """A record as it stood in the log."""
-
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
 
 
 class Archive:
@@ -101,24 +73,30 @@ class Archive:
 
     def read(self, file: ArchivedFile, start: int, end: int) -> Iterator[RecordChunk]:
         """The file's records at offsets [start, end), in chunks, in offset order."""
-        with pq.ParquetFile(file.path) as parquet:
-            groups = [
-                number
-                for number in range(parquet.num_row_groups)
-                if _overlaps(parquet.metadata.row_group(number), start, end)
-            ]
-            for batch in parquet.iter_batches(batch_size=_GROUP_RECORDS // 5, row_groups=groups):
-                records = [record for record in _records(batch) if start <= record.offset < end]
-                if records:
-                    yield RecordChunk(*file.partition, records, max(record.timestamp for record in records))
+        groups = enumerate(parquet.groups(file.path))
+        wanted = [number for number, group in groups if group.offsets[1] >= start and group.offsets[0] < end]
+        for found in parquet.read(file.path, wanted):
+            records = [record for record in found if start <= record.offset < end]
+            if records:
+                yield RecordChunk(*file.partition, records, max(record.timestamp for record in records))
 
     def last_record(self, place: Partition) -> ArchivedRecord | None:
         """The record with the highest offset, None when there is none."""
         for file in reversed(self.files(place)):
-            with pq.ParquetFile(file.path) as parquet:
-                last = parquet.read_row_group(parquet.num_row_groups - 1)
-            return next(iter(_records(last.slice(last.num_rows - 1).to_batches()[0])))
+            return list(parquet.read(file.path, [len(parquet.groups(file.path)) - 1]))[-1][-1]
         return None
+
+    def offset_at(self, files: Sequence[ArchivedFile], at_ms: int) -> int:
+        """An offset before which every record of these files is older than `at_ms`; their end if all are older."""
+        for file in files:
+            for group in parquet.groups(file.path):
+                if group.timestamps_ms[1] >= at_ms:
+                    return group.offsets[0]
+        return files[-1].next
+
+    def first_ms(self, file: ArchivedFile) -> int:
+        """The lowest timestamp in the first rows of a file, ms since the epoch."""
+        return parquet.groups(file.path)[0].timestamps_ms[0]
 
     def clear_partial(self) -> None:
         """Remove what a killed writer left. Only while no other process writes."""
@@ -201,36 +179,24 @@ class _OpenFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._partial = path.with_suffix(_PARTIAL)
-        self._place = place
-        self._first = first
-        self._held: list[LogRecord] = []
-        self._writer = pq.ParquetWriter(self._partial, SCHEMA, compression="zstd", compression_level=_ZSTD_LEVEL)
+        self._about: dict[str, object] = {"topic": place.topic, "partition": place.number, "first": first}
+        self._file = parquet.ParquetFile(self._partial, place)
         self.records = 0
 
     def add(self, records: Sequence[LogRecord]) -> None:
-        self._held += records
+        self._file.add(records)
         self.records += len(records)
-        if len(self._held) >= _GROUP_RECORDS:
-            self._write()
 
     def finish(self, about: dict[str, object]) -> None:
         """Steps: 1. the footer; 2. the file's bytes to the disk; 3. its name; 4. the name to the disk."""
-        self._write()
-        about |= {"topic": self._place.topic, "partition": self._place.number, "first": self._first}
-        self._writer.add_key_value_metadata({_META: json.dumps(about | {"records": self.records})})
-        self._writer.close()  # 1
+        self._file.close(self._about | about | {"records": self.records})  # 1
         _to_disk(self._partial)  # 2
         self._partial.rename(self._path)  # 3
         _to_disk(self._path.parent)  # 4
 
     def abandon(self) -> None:
-        self._writer.close()
+        self._file.abandon()
         self._partial.unlink(missing_ok=True)
-
-    def _write(self) -> None:
-        if self._held:
-            self._writer.write_table(_table(self._place, self._held), row_group_size=len(self._held))
-            self._held = []
 
 
 def _day_of(timestamp_ms: int | None) -> int:
@@ -238,61 +204,12 @@ def _day_of(timestamp_ms: int | None) -> int:
     return max(0, timestamp_ms or 0) // _DAY_MS
 
 
-def _table(place: Partition, records: Sequence[LogRecord]) -> pa.Table:
-    headers = [record.headers for record in records]
-    ends = list(accumulate(map(len, headers), initial=0))
-    flat = [header for each in headers for header in each]
-    columns = [
-        pa.DictionaryArray.from_arrays(pa.array([0] * len(records), pa.int32()), pa.array([place.topic])),
-        pa.array([place.number] * len(records), pa.int32()),
-        pa.array([record.offset for record in records], pa.int64()),
-        pa.array([record.timestamp or 0 for record in records], pa.int64()),
-        pa.array([record.key for record in records], pa.binary()),
-        pa.array([record.value for record in records], pa.binary()),
-        pa.ListArray.from_arrays(
-            pa.array(ends, pa.int32()),
-            pa.StructArray.from_arrays(
-                [
-                    pa.array([name for name, _ in flat], pa.string()),
-                    pa.array([value for _, value in flat], pa.binary()),
-                ],
-                fields=list(_HEADER),
-            ),
-        ),
-    ]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
-
-
-def _records(batch: Any) -> Iterator[ArchivedRecord]:  # noqa: ANN401 - pyarrow has no types
-    headers = batch.column("headers")
-    ends = headers.offsets.to_pylist()
-    # The values behind the list as they lie, of which a slice uses a part: `ends` count from their beginning.
-    flat = list(zip(headers.values.field("name").to_pylist(), headers.values.field("value").to_pylist(), strict=True))
-    columns = (batch.column(name).to_pylist() for name in ("offset", "timestamp_ms", "key", "value"))
-    for index, (offset, timestamp_ms, key, value) in enumerate(zip(*columns, strict=True)):
-        yield ArchivedRecord(offset, timestamp_ms, key, value, tuple(flat[ends[index] : ends[index + 1]]))
-
-
 def _described(path: Path) -> ArchivedFile:
-    with _readable(path):
-        about = json.loads(pq.read_metadata(path).metadata[_META])
-        if about["format"] != _FORMAT:
-            raise ValueError(f"it has format {about['format']}, this release reads {_FORMAT}")
-        place = Partition(about["topic"], about["partition"])
-        return ArchivedFile(path, place, about["epoch"], about["first"], about["next"], about["records"], about["lost"])
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        raise ArchiveError(f"archive: {path} is no file of this archive: {error}") from error
-
-
-def _overlaps(group: Any, start: int, end: int) -> bool:  # noqa: ANN401 - the same
-    offsets = group.column(SCHEMA.get_field_index("offset")).statistics
-    return offsets is None or not offsets.has_min_max or (offsets.max >= start and offsets.min < end)
+    about = parquet.about(path)
+    if about.get("format") != _FORMAT:
+        raise ArchiveError(f"archive: {path} has format {about.get('format')}, this release reads {_FORMAT}")
+    place = Partition(about["topic"], about["partition"])
+    return ArchivedFile(path, place, about["epoch"], about["first"], about["next"], about["records"], about["lost"])
 
 
 def _to_disk(path: Path) -> None:

@@ -9,8 +9,9 @@ from contextlib import aclosing
 from typing import NamedTuple
 
 from contracts.errors import ArchiveError
-from streams.archive import Archive, ArchivedRecord, ArchiveWriter
+from streams.archive import Archive, ArchiveWriter
 from streams.log_range import LogRange, Span
+from streams.parquet import ArchivedRecord
 from streams.record_chunk import RecordChunk
 from streams.records import Partition
 

@@ -9,7 +9,9 @@ import pytest
 
 from contracts.errors import ArchiveError
 from streams import archive as module
-from streams.archive import SCHEMA, Archive, ArchivedRecord, ArchiveWriter
+from streams import parquet
+from streams.archive import Archive, ArchiveWriter
+from streams.parquet import SCHEMA, ArchivedRecord
 from streams.records import Partition
 
 PLACE = Partition("shop.tools", 3)
@@ -43,14 +45,14 @@ def read(archive: Archive, start: int = 0, end: int = 1 << 40) -> list[ArchivedR
 
 
 def test_what_is_read_is_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_GROUP_RECORDS", 50)
+    monkeypatch.setattr(parquet, "GROUP_RECORDS", 50)
     records = [record(offset, 1000 * offset) for offset in range(333) if offset % 7]
     assert read(written(tmp_path, records)) == records
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 1), (10, 120), (99, 100), (100, 101), (200, 900), (333, 400)])
 def test_a_stretch_is_read_without_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: int, end: int):
-    monkeypatch.setattr(module, "_GROUP_RECORDS", 50)
+    monkeypatch.setattr(parquet, "GROUP_RECORDS", 50)
     records = [record(offset, 1000 * offset) for offset in range(333)]
     assert read(written(tmp_path, records), start, end) == records[start:end]
 
