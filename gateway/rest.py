@@ -17,6 +17,7 @@ from aiohttp import web
 from contracts.errors import HeadraceError
 from gateway.pages import SECURITY, add_pages
 from gateway.problem import CONTENT_TYPE, Problem
+from gateway.tables import ROOT
 from runtime.http import add_probes
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 BODY_BYTES = 16_384
 BODY_DEADLINE_S = 5.0
-MOST_MINUTES = 24 * 60
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -49,7 +49,7 @@ class Rest:
         app.router.add_get("/v1/session", self.who)
         app.router.add_post("/v1/session", self.sign_in)
         app.router.add_delete("/v1/session", self.sign_out)
-        app.router.add_get("/v1/tables/tool_latency", self.tool_latency)
+        app.router.add_get(ROOT + "{path:.*}", self.tables)
         return app
 
     async def who(self, request: web.Request) -> web.Response:
@@ -71,13 +71,13 @@ class Rest:
         self._doorkeeper.check_origin(_headers(request))
         return web.Response(status=204, headers={**_NO_STORE, "Set-Cookie": self._doorkeeper.set_cookie("", 0)})
 
-    async def tool_latency(self, request: web.Request) -> web.Response:
-        """GET /v1/tables/tool_latency?minutes=15: the caller's windows, from all workers."""
+    async def tables(self, request: web.Request) -> web.Response:
+        """GET /v1/tables/…: what a worker answers at /tables/…, for the caller's tenant."""
         caller = self._doorkeeper.admit(_headers(request))
-        text = request.query.get("minutes", "15")
-        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_MINUTES:
-            raise Problem(400, f"minutes: a number from 1 to {MOST_MINUTES} (got {text[:20]!r})")
-        return web.json_response(await self._tables.tool_latency(caller, int(text)), headers=_NO_STORE)
+        url = request.rel_url
+        accept = request.headers.get("Accept", "*/*")
+        answer = await self._tables.ask(caller, url.raw_path, url.raw_query_string, accept)
+        return web.Response(status=answer.status, body=answer.body, headers={**_NO_STORE, **answer.headers})
 
 
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -132,6 +132,7 @@ def _refusal(problem: Problem) -> web.Response:
 @web.middleware
 async def _finished(request: web.Request, handler: Handler) -> web.StreamResponse:
     response = await handler(request)
-    response.headers.update(SECURITY)
+    for name, value in SECURITY.items():
+        response.headers.setdefault(name, value)  # a table's page has a policy of its own
     response.force_close()
     return response

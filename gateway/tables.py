@@ -1,40 +1,51 @@
-"""Rows of the workers' tables, collected: every worker holds some partitions, a tenant's tools may be on any of them.
+"""The workers' table views, handed on: a browser with the session cookie sees them under /v1/tables/.
 
-Each configured host is resolved to all of its addresses (a headless Kubernetes service names every worker) and each is
-asked once, with the caller's own token. An answer that is late, broken or partial itself makes the whole partial, never
-an error: the page shows what there is and says so.
+Any worker answers for all of them (`tables.routing`), with the caller's own token. Each configured host is resolved to
+its addresses (a headless Kubernetes service names every worker); they are asked in turn, beginning with another one
+each time, until one has an answer. What a worker says of missing partitions is handed on as it is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
+from yarl import URL
 
-from contracts.names import channel_matches, tool_channel
+from gateway.problem import Problem
 
 if TYPE_CHECKING:
     from gateway.auth import Caller
     from runtime.settings import GatewaySettings
 
-PATH = "/tables/tool_latency/"
-MOST_BYTES = 16_777_216
-
-Row = Mapping[str, Any]
+ROOT = "/v1/tables/"
+MOST_BYTES = 67_108_864
+# Workers asked for one answer: the first may be gone, the second restoring.
+MOST_ASKED = 3
+RETRY_S = 2
+HANDED_ON = (
+    "Content-Type",
+    "Content-Disposition",
+    "Content-Security-Policy",
+    "Headrace-Partial",
+    "Link",
+    "Refresh",
+    "Retry-After",
+    "Vary",
+)
+_UNAVAILABLE = 503
 
 
 class Answer(NamedTuple):
-    """One worker's rows; `partial` when it could not give all of them."""
+    """A worker's answer."""
 
-    rows: list[Row]
-    partial: bool
-
-
-FAILED = Answer([], partial=True)
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class Tables:
@@ -43,30 +54,46 @@ class Tables:
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
+        self._turn = 0
 
     async def stop(self) -> None:
         """Close the connections to workers."""
         if self._session is not None:
             await self._session.close()
 
-    async def tool_latency(self, caller: Caller, minutes: int) -> dict[str, object]:
-        """The caller's windows that ended in the last `minutes`, by tool and start.
+    async def ask(self, caller: Caller, raw_path: str, query: str, accept: str) -> Answer:
+        """What a worker answers at this path below /v1/tables/, both encoded as the caller sent them.
 
-        Waits at most gateway.table_timeout_s for all workers together.
+        Waits at most gateway.table_timeout_s for each of at most MOST_ASKED workers.
+
+        Raises:
+            Problem: 404 for a path that leads elsewhere, 503 when no worker answers.
         """
+        if any(part in (".", "..") for part in raw_path.split("/")):
+            raise Problem(404, f"{raw_path[:200]}: no table is called so")
         if self._session is None:
             self._session = aiohttp.ClientSession()
-        query = {"tenant": caller.claims.tenant_id, "minutes": str(minutes)}
-        answers: list[Answer] = []
-        for urls in await asyncio.gather(*(self._addresses(url) for url in self._settings.worker_urls)):
-            if not urls:
-                answers.append(FAILED)
-            answers += await asyncio.gather(*(self._ask(self._session, at, host, caller, query) for at, host in urls))
-        rows = merged((row for answer in answers for row in answer.rows), caller)
-        return {"table": "tool_latency", "partial": any(a.partial for a in answers), "rows": rows}
+        headers = {"Authorization": f"Bearer {caller.token}", "Accept": accept}
+        unavailable: Answer | None = None
+        for url, host in await self._workers():
+            address = URL(f"{url.rstrip('/')}/tables/{raw_path.removeprefix(ROOT)}?{query}".rstrip("?"), encoded=True)
+            answer = await self._answer(self._session, address, headers | {"Host": host})
+            if answer is not None and answer.status != _UNAVAILABLE:
+                return answer
+            unavailable = answer or unavailable
+        if unavailable is not None:
+            return unavailable
+        raise Problem(_UNAVAILABLE, "no worker answers; see gateway.worker_urls", headers={"Retry-After": str(RETRY_S)})
+
+    async def _workers(self) -> list[tuple[str, str]]:
+        """Addresses to ask, each with the host's own name for the Host header."""
+        found = await asyncio.gather(*(self._addresses(url) for url in self._settings.worker_urls))
+        addresses = [address for of_host in found for address in of_host]
+        self._turn += 1
+        first = self._turn % max(1, len(addresses))
+        return (addresses[first:] + addresses[:first])[:MOST_ASKED]
 
     async def _addresses(self, url: str) -> list[tuple[str, str]]:
-        """The URL once per address of its host, each with the host's own name for the Host header."""
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         if parts.scheme == "https":
@@ -79,46 +106,19 @@ class Tables:
         hosts = dict.fromkeys(f"[{at[0]}]" if family == socket.AF_INET6 else str(at[0]) for family, *_, at in found)
         return [(urlunsplit(parts._replace(netloc=f"{host}:{port}")), parts.netloc) for host in hosts]
 
-    async def _ask(
-        self, session: aiohttp.ClientSession, url: str, host: str, caller: Caller, query: Mapping[str, str]
-    ) -> Answer:
-        headers = {"Host": host, "Authorization": f"Bearer {caller.token}"}
+    async def _answer(self, session: aiohttp.ClientSession, url: URL, headers: Mapping[str, str]) -> Answer | None:
+        """None when there is none in time, or one that is too long."""
         try:
             async with (
                 asyncio.timeout(self._settings.table_timeout_s),
-                session.get(url.rstrip("/") + PATH, params=query, headers=headers, allow_redirects=False) as response,
+                session.get(url, headers=headers, allow_redirects=False) as response,
             ):
-                if response.status != 200 or (response.content_length or 0) > MOST_BYTES:  # noqa: PLR2004
-                    return FAILED
-                body = await response.json()
+                body = bytearray()
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > MOST_BYTES:
+                        return None
+                kept = {name: response.headers[name] for name in HANDED_ON if name in response.headers}
+                return Answer(response.status, kept, bytes(body))
         except (OSError, ValueError, TimeoutError, aiohttp.ClientError):
-            return FAILED
-        return parsed(body)
-
-
-def parsed(body: object) -> Answer:
-    """A worker's JSON answer; partial when it is not what a table view gives. Pure."""
-    if not isinstance(body, dict) or not isinstance(body.get("rows"), list):
-        return FAILED
-    rows: list[Row] = [row for row in body["rows"] if isinstance(row, dict) and _complete(row)]
-    return Answer(rows, partial=bool(body.get("partial")) or len(rows) < len(body["rows"]))
-
-
-def merged(rows: Iterable[Row], caller: Caller) -> list[Row]:
-    """One row per (tool, window), the highest revision of each, of the caller's tenant and channels only. Pure."""
-    best: dict[tuple[str, str], Row] = {}
-    for row in rows:
-        if row["tenant_id"] != caller.claims.tenant_id:
-            continue
-        channel = tool_channel(row["tool"])
-        if not any(channel_matches(granted, channel) for granted in caller.claims.channels):
-            continue
-        key = (row["tool"], row["window_start"])
-        if key not in best or best[key]["revision"] < row["revision"]:
-            best[key] = row
-    return [best[key] for key in sorted(best)]
-
-
-def _complete(row: Row) -> bool:
-    texts = all(isinstance(row.get(name), str) for name in ("tenant_id", "tool", "window_start"))
-    return texts and isinstance(row.get("revision"), int)
+            return None

@@ -58,6 +58,13 @@ def table_views(
     """The views of all tables; `add_to` a web application before it starts."""
     pairs = list(tables)
     placement = FaustPlacement(app, settings.kafka.partitions, {kind.name: t.changelog_name for kind, t in pairs})
+
+    @app.on_partitions_revoked.connect(weak=False)  # type: ignore[untyped-decorator]  # the app is Faust's, untyped
+    async def revoked(*_args: object, **_kwargs: object) -> None:
+        # Until the table says that it is recovered again, a partition may be folded and written elsewhere.
+        for _, table in pairs:
+            table.active, table.recovered = frozenset(), False
+
     served = {kind.name: Served(kind, table, retention_ms(kind, settings)) for kind, table in pairs}
     return TableViews(served, Router(placement, Peers(settings.worker.peer_timeout_s)), settings.auth, clock)
 

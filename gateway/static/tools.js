@@ -5,6 +5,7 @@ import { latencyChart } from "./chart.js";
 import { columns, windowStore } from "./windows.js";
 
 const SPARK_WINDOWS = 60;
+const PAGE_ROWS = 2000;
 
 export function toolsPanel() {
   const store = windowStore();
@@ -78,11 +79,18 @@ export function toolsPanel() {
     },
     /** Fills in the closed windows that the workers hold; what was pushed meanwhile wins by its revision. */
     async load() {
-      const response = await fetch("/v1/tables/tool_latency?minutes=60", { cache: "no-store" });
-      if (!response.ok) throw new Error(`tool_latency: ${response.status}`);
-      const answer = await response.json();
-      partial = answer.partial;
-      for (const data of answer.rows) store.put(data);
+      let query = new URLSearchParams({ from: "-1h", limit: PAGE_ROWS });
+      let missing = false;
+      while (query) {
+        const response = await fetch(`/v1/tables/tool_latency/?${query}`, { cache: "no-store" });
+        if (!response.ok) throw new Error(`tool_latency: ${response.status}`);
+        const answer = await response.json();
+        missing ||= answer.partial;
+        for (const data of answer.rows) store.put(data);
+        const { from, to } = answer;
+        query = answer.next && new URLSearchParams({ from, to, limit: PAGE_ROWS, after: answer.next });
+      }
+      partial = missing;
       render();
       return !partial;
     },

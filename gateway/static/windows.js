@@ -1,4 +1,5 @@
-// What is known of each tool: its windows by start, the newest revision of each. No drawing here.
+// What is known of each tool (and of each version that its calls name): its windows by start, the newest revision of
+// each. No drawing here.
 
 const KEPT_MS = 60 * 60 * 1000;
 
@@ -10,8 +11,11 @@ export function windowStore() {
     put(data) {
       const start = Date.parse(data.window_start);
       if (!Number.isFinite(start) || typeof data.tool !== "string") return false;
-      let windows = tools.get(data.tool);
-      if (!windows) tools.set(data.tool, (windows = new Map()));
+      // A row of the table names its contract's fields otherwise than a message: there "version" is the contract's.
+      const version = data.event ? data.tool_version : data.version;
+      const name = version ? `${data.tool} ${version}` : data.tool;
+      let windows = tools.get(name);
+      if (!windows) tools.set(name, (windows = new Map()));
       const known = windows.get(start);
       if (known && (known.revision > data.revision || (known.revision === data.revision && known.closed))) return false;
       windows.set(start, { ...data, start, end: Date.parse(data.window_end) });

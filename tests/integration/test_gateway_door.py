@@ -157,13 +157,18 @@ def test_pages_carry_the_policy_and_are_revalidated_by_hash(at: Settings):
     run(scenario())
 
 
-def test_tables_are_marked_partial_when_a_worker_does_not_answer(at: Settings):
+def test_tables_need_a_token_and_say_when_no_worker_answers(at: Settings):
     async def scenario() -> None:
         async with gateway(at):
+            unsigned = await request(at, "GET /v1/tables/tool_latency/ HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert unsigned.status == 401
             head = f"Host: x\r\nAuthorization: Bearer {token(at)}\r\n\r\n"
-            answer = await request(at, f"GET /v1/tables/tool_latency?minutes=5 HTTP/1.1\r\n{head}")
-            assert await answer.body() == {"table": "tool_latency", "partial": True, "rows": []}
-            await answer.close()
+            answer = await request(at, f"GET /v1/tables/tool_latency/?from=-5m HTTP/1.1\r\n{head}")
+            assert answer.status == 503
+            assert answer.headers["retry-after"] == "2"
+            assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+            for client in (unsigned, answer):
+                await client.close()
 
     run(scenario())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -51,7 +52,7 @@ class Local:
         """A row with these calls; positions count up, as offsets do."""
         codec: RowCodec[Any] = RowCodec(self.kind)
         row: Row[Any] = Row(self.kind.fold.empty())
-        self.kind.fold.add(row.state, [tool_latency.contribution(round(1000 * ms)) for ms in latencies_ms])
+        self.kind.fold.add(row.state, self.kind.samples([_call(ms) for ms in latencies_ms], "compat").values)
         row.position = self._positions.get(partition, -1) + len(latencies_ms)
         self._positions[partition] = row.position
         row.announced = row.position if closed else -1
@@ -75,3 +76,8 @@ def ask(
 def between(from_ms: int, to_ms: int) -> dict[str, str]:
     """The parameters of a time range."""
     return {"from": rfc3339(from_ms), "to": rfc3339(to_ms)}
+
+
+def _call(latency_ms: float) -> bytes:
+    event = {"event": "tool_call", "version": "1.0", "tool": "x", "args": {}, "latency_ms": latency_ms}
+    return json.dumps(event | {"ts": "2026-01-01T00:00:00Z", "tenant_id": "acme"}).encode()
