@@ -1,8 +1,9 @@
 """What the shop committed and what the listener received: JSON lines, one file each, written as it happens.
 
 A reader takes whole lines only, so that a writer killed in the middle of one does no harm. Lines of the shop:
-`{"kind": "order"|"tool", …}` for each committed event, `{"kind": "rolled_back"}`, and `{"kind": "end"}` once it has
-stopped. Lines of the listener: `{"kind": "ready"|"message"|"gap"|"bye"|"lost_connection"|"end", …}`.
+`{"kind": "order"|"tool"|"retrieval"|"experiment"|"voice", …}` for each committed event, `{"kind": "rolled_back"}`, and
+`{"kind": "end"}` once it has stopped. Lines of the listener:
+`{"kind": "ready"|"message"|"gap"|"bye"|"lost_connection"|"end", …}`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import IO, Self
 
 @dataclass(frozen=True)
 class Committed:
-    """One committed outbox row. `key` is the order id or the tool; times in seconds since the Unix epoch."""
+    """One committed outbox row. `key` is the order or tool that it is about; times in seconds since the Unix epoch."""
 
     kind: str
     outbox_id: int

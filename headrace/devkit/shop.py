@@ -1,7 +1,8 @@
 """The sample shop, as a process of its own: commits orders and tool calls with their outbox rows, in real transactions.
 
-`python -m headrace.devkit.shop --rate 20` does what `headrace.devkit.traffic` plans, when it plans it. Several lanes,
-each with its own connection, share the work; all steps of one order go through one lane, so that they commit in order.
+`python -m headrace.devkit.shop --rate 20` does what `headrace.devkit.traffic` plans, when it plans it, and beside it
+what `headrace.devkit.side_traffic` does. Several lanes, each with its own connection, share the work; all steps of one
+order, unit or voice session go through one lane, so that they commit in order.
 When PostgreSQL goes away, a lane connects again and goes on where it was: a transaction whose outcome is unknown is
 looked up by its outbox row before it is repeated. With `--ledger`, every committed event is written down.
 """
@@ -10,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import heapq
 import sys
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -24,7 +27,9 @@ from contracts.times import epoch_ms
 from contracts.tools import ToolCall, ToolExecuted
 from headrace.devkit.files import appeared
 from headrace.devkit.ledger import Committed, LedgerWriter
-from headrace.devkit.traffic import OrderStep, Step, ToolStep, plan
+from headrace.devkit.side_step import SideStep
+from headrace.devkit.side_traffic import side_plan
+from headrace.devkit.traffic import OrderStep, ToolStep, plan
 from runtime.clock import Clock, SystemClock
 from runtime.logs import configure, get_logger
 from runtime.process import run_until_signalled
@@ -47,6 +52,8 @@ RECONNECT_S = 0.2
 NEW_ORDER = "INSERT INTO shop.shop_order (id, tenant_id, status) VALUES ($1, $2, $3)"
 CHANGE_ORDER = "UPDATE shop.shop_order SET status = $3, changed_at = clock_timestamp() WHERE id = $1 AND tenant_id = $2"
 IS_COMMITTED = "SELECT EXISTS (SELECT 1 FROM outbox WHERE id = $1 AND created_at = $2)"
+
+Step = OrderStep | ToolStep | SideStep
 
 
 class _RolledBack(Exception):  # noqa: N818 - what the plan asked for, not an error
@@ -126,6 +133,9 @@ class Lane:
             # The order's own row is locked before its event is appended: ids then follow the commits.
             await connection.execute(change, step.order_id, step.tenant.id, step.status)
             row = await outbox.append(_order_event(step, event_at), aggregate_type="order", aggregate_id=step.order_id)
+        elif isinstance(step, SideStep):
+            row = await outbox.append(step.event, aggregate_type=step.aggregate, aggregate_id=step.owner)
+            event_at = step.event.ts
         else:
             row = await outbox.append(
                 _tool_event(step, event_at), aggregate_type="tool", aggregate_id=f"{step.tenant.name}:{step.number}"
@@ -180,25 +190,42 @@ def _tool_event(step: ToolStep, at: datetime) -> ToolCall | ToolExecuted:
 
 
 def _committed(step: Step, written: _Written) -> Committed:
-    is_order = isinstance(step, OrderStep)
-    return Committed(
-        kind="order" if is_order else "tool",
+    line = Committed(
+        kind="order",
         outbox_id=written.row.id,
         push_id=dedupe_id(written.row),
-        tenant=step.tenant.id,
-        key=step.order_id if isinstance(step, OrderStep) else step.tool,
-        seq=step.seq if isinstance(step, OrderStep) else 0,
+        tenant=str(step.event.tenant_id) if isinstance(step, SideStep) else step.tenant.id,
+        key=_key_of(step),
+        seq=0,
         committed_s=written.committing_s,
         event_ms=epoch_ms(written.event_at),
-        latency_ms=None if isinstance(step, OrderStep) else step.latency_ms,
-        error=False if isinstance(step, OrderStep) else bool(step.error),
     )
+    match step:
+        case OrderStep():
+            return replace(line, seq=step.seq)
+        case ToolStep():
+            return replace(line, kind="tool", latency_ms=step.latency_ms, error=bool(step.error))
+        case SideStep():
+            return replace(line, kind=step.aggregate)
+
+
+def _key_of(step: Step) -> str:
+    """What a step is about."""
+    match step:
+        case OrderStep():
+            return step.order_id
+        case ToolStep():
+            return step.tool
+        case SideStep():
+            return step.owner
 
 
 async def dispatch(lanes: list[Lane], rate_per_s: float, duration_s: float, clock: Clock, stop: asyncio.Event) -> None:
     """Hand each planned step to its lane when it is due, until the time is over or `stop` is set."""
-    started_s = clock.monotonic_s()
-    for step in plan(rate_per_s=rate_per_s, run=str(clock.wall_s()), uniform=clock.uniform):
+    started_s, run, opened_at = clock.monotonic_s(), str(clock.wall_s()), clock.now()
+    shop: Iterator[Step] = plan(rate_per_s=rate_per_s, run=run, uniform=clock.uniform)
+    beside: Iterator[Step] = side_plan(rate_per_s=rate_per_s, run=run, uniform=clock.uniform, opened_at=opened_at)
+    for step in heapq.merge(shop, beside, key=lambda step: step.at_s):
         if step.at_s >= duration_s:
             return
         pause_s = started_s + step.at_s - clock.monotonic_s()
@@ -207,8 +234,8 @@ async def dispatch(lanes: list[Lane], rate_per_s: float, duration_s: float, cloc
                 await asyncio.wait_for(stop.wait(), pause_s)
         if stop.is_set():
             return
-        key = step.order_id if isinstance(step, OrderStep) else step.number
-        await lanes[hash(key) % len(lanes)].queue.put(step)
+        lane = step.number if isinstance(step, ToolStep) else hash(_key_of(step))
+        await lanes[lane % len(lanes)].queue.put(step)
 
 
 async def trade(

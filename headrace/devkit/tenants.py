@@ -6,7 +6,7 @@ import hashlib
 import uuid
 from dataclasses import dataclass
 
-CHANNELS = ("orders:*", "tools:*", "alerts:*", "system:*")
+CHANNELS = ("orders:*", "tools:*", "rag:*", "experiments:*", "voice:*", "alerts:*", "system:*")
 
 
 @dataclass(frozen=True)

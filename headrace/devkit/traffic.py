@@ -8,15 +8,14 @@ spell early in the run and then once a minute, long enough to raise an alert and
 from __future__ import annotations
 
 import heapq
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
-from headrace.devkit.tenants import TENANTS, Tenant, seeded_uuid4
+from headrace.devkit import draws
+from headrace.devkit.draws import Uniform
+from headrace.devkit.tenants import Tenant, seeded_uuid4
 
-T = TypeVar("T")
-Uniform = Callable[[float, float], float]
 Status = Literal["created", "confirmed", "failed"]
 
 ROLLBACK_SHARE = 0.05
@@ -90,12 +89,6 @@ def slow_factor(tool: str, at_s: float) -> float:
     return SLOW_FACTOR if slow else 1.0
 
 
-def lognormal_ms(tool: Tool, uniform: Uniform) -> float:
-    """One latency of the tool in ms, at least 0.001 (Box-Muller from two uniform draws)."""
-    radius = math.sqrt(-2.0 * math.log(1.0 - uniform(0.0, 1.0 - 1e-12)))
-    return max(0.001, tool.median_ms * math.exp(tool.sigma * radius * math.cos(2.0 * math.pi * uniform(0.0, 1.0))))
-
-
 def plan(*, rate_per_s: float, run: str, uniform: Uniform) -> Iterator[Step]:
     """All steps in order of their due time, without end.
 
@@ -122,16 +115,17 @@ def plan(*, rate_per_s: float, run: str, uniform: Uniform) -> Iterator[Step]:
 
 
 def _tool_step(at_s: float, number: int, uniform: Uniform) -> ToolStep:
-    tool = _weighted(TOOLS, [t.share for t in TOOLS], uniform)
-    latency_ms = round(lognormal_ms(tool, uniform) * slow_factor(tool.name, at_s), 3)
+    tool = draws.weighted(TOOLS, [t.share for t in TOOLS], uniform)
+    usual_ms = max(0.001, draws.lognormal(tool.median_ms, tool.sigma, uniform))
+    latency_ms = round(usual_ms * slow_factor(tool.name, at_s), 3)
     rolled_back = uniform(0.0, 1.0) < ROLLBACK_SHARE
     error = None if tool.error_share is None else uniform(0.0, 1.0) < tool.error_share
-    return ToolStep(at_s, number, _tenant(uniform), tool.name, latency_ms, error, rolled_back)
+    return ToolStep(at_s, number, draws.tenant(uniform), tool.name, latency_ms, error, rolled_back)
 
 
 def _new_order(at_s: float, number: int, run: str, uniform: Uniform) -> OrderStep:
     order_id = seeded_uuid4(f"{run} order {number}")
-    return OrderStep(at_s, number, _tenant(uniform), order_id, 0, "created", rolled_back=False)
+    return OrderStep(at_s, number, draws.tenant(uniform), order_id, 0, "created", rolled_back=False)
 
 
 def _due(waiting: list[tuple[float, int, OrderStep]], at_s: float, number: int) -> OrderStep | None:
@@ -153,16 +147,3 @@ def _follow_up(step: OrderStep, uniform: Uniform, *, again: bool) -> OrderStep |
 
 def _with(step: OrderStep, *, rolled_back: bool) -> OrderStep:
     return OrderStep(step.at_s, step.number, step.tenant, step.order_id, step.seq, step.status, rolled_back=rolled_back)
-
-
-def _tenant(uniform: Uniform) -> Tenant:
-    return _weighted(TENANTS, [tenant.share for tenant in TENANTS], uniform)
-
-
-def _weighted(items: Sequence[T], shares: Sequence[float], uniform: Uniform) -> T:
-    draw = uniform(0.0, sum(shares))
-    for item, share in zip(items, shares, strict=True):
-        draw -= share
-        if draw < 0:
-            return item
-    return items[-1]
