@@ -221,9 +221,9 @@ def _ids_of(event: Event) -> tuple[tuple[str, str | None], ...]:
     match event:
         case OrderStatus():
             ids = (("order_id", event.order_id),)
-        case ToolCall() | ToolExecuted():
+        case ToolCall():
             ids = (("tool", event.tool),)
-        case ToolLatencyWindow():
+        case ToolExecuted() | ToolLatencyWindow():
             ids = (("tool", event.tool), ("tool_version", event.tool_version))
         case RagRetrieval() | RetrievalQualityWindow():
             ids = (("index", event.index),)

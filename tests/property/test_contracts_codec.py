@@ -14,6 +14,7 @@ from contracts.modes import Around
 from contracts.names import LOCAL_LIMITS, Mode, TenantId
 from contracts.orders import Meta, OrderStatus
 from contracts.schemas import names, sample
+from contracts.times import epoch_ms
 from contracts.tools import ToolCall, ToolExecuted, decode_tool_samples
 
 SAMPLES = [sample(name).strip() for name in names()]
@@ -64,6 +65,7 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
         ts=MOMENTS,
         error_class=st.none() | PLAIN,
         cache_hit=st.none() | st.booleans(),
+        tool_version=st.none() | IDS,
         session_id=st.none() | PLAIN,
         meta=METAS,
     ),
@@ -185,14 +187,16 @@ def test_a_tool_sample_is_the_same_alone_and_in_any_company(values: list[bytes],
 
 @given(EVENTS, MODES)
 def test_a_sample_says_of_an_event_what_the_event_says(event: Event, mode: Mode):
-    samples = decode_tool_samples([encode(event)], mode=mode).samples
+    samples, _, _, at_ms = decode_tool_samples([encode(event)], mode=mode)
     if isinstance(event, ToolCall | ToolExecuted):
         [taken] = samples
-        assert (taken.tool, taken.tenant_id, taken.latency_ms, taken.ts) == (
-            event.tool,
-            event.tenant_id,
-            event.latency_ms,
-            event.ts,
-        )
+        assert (taken.tool, taken.tenant_id, taken.latency_ms) == (event.tool, event.tenant_id, event.latency_ms)
+        assert list(at_ms) == [epoch_ms(event.ts)]
+        if isinstance(event, ToolExecuted):
+            assert (taken.tool_version, taken.error_class, taken.cache_hit) == (
+                event.tool_version,
+                event.error_class,
+                event.cache_hit,
+            )
     else:
         assert samples == []
