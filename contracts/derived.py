@@ -152,6 +152,8 @@ class AudioQualityWindow(
 class ArmResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One arm: `units` were assigned to it, and `n` of them (of the events, for a quantile) have the metric.
 
+    `conflicts` of the units were seen in another arm too. `mean` is over all units that were assigned.
+
     `lift` is relative to the control arm (0.05: five per cent more), with its confidence interval, valid at one planned
     look; `p50` and `p95` are of quantile metrics.
     """
@@ -167,6 +169,7 @@ class ArmResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     p_value: Ratio | None = None
     p50: float | None = None
     p95: float | None = None
+    conflicts: Count | None = None
 
 
 class AbTestResult(
@@ -174,7 +177,8 @@ class AbTestResult(
 ):
     """One metric of an experiment in one ramp epoch, over all time until `ts`, that of the newest event in it.
 
-    Partitions hold shares of it; `revision` is the sum of their positions, so that it grows with every change.
+    Partitions hold shares of it; `revision` is the sum of their positions, so that it grows with every change. A worker
+    tells of the `partitions` that it owns, `of_partitions` in all: fewer than all are a part of the result.
     `srm_p` is the probability of so uneven a split of units if the arms' shares are right.
     """
 
@@ -192,3 +196,5 @@ class AbTestResult(
     control: Id | None = None
     confidence: Ratio | None = None
     srm_p: Ratio | None = None
+    partitions: Count | None = None
+    of_partitions: Count | None = None
