@@ -56,4 +56,7 @@ def test_a_pattern_covers_its_own_channel_or_all_below_its_prefix(pattern: str, 
 def test_channels_are_named_after_what_they_are_about():
     assert names.order_channel("12") == "orders:12"
     assert names.tool_channel("search") == "tools:search"
+    assert names.rag_channel("menu") == "rag:menu"
+    assert names.experiment_channel("greeting") == "experiments:greeting"
+    assert names.voice_channel("v-9") == "voice:v-9"
     assert names.alert_channel("tool_latency_high") == "alerts:tool_latency_high"
