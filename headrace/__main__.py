@@ -11,7 +11,9 @@ from typing import Annotated
 
 import typer
 
+from headrace.commands import tables
 from headrace.commands.archive import archive
+from headrace.commands.replay import replay
 from headrace.commands.reported import reported
 
 app = typer.Typer(
@@ -167,6 +169,8 @@ def version() -> None:
 
 
 app.command()(archive)
+app.command()(replay)
+app.add_typer(tables.app, name="tables")
 
 
 def main() -> None:

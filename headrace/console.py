@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Self
 
 from rich.console import Console as RichConsole
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from runtime.clock import Clock
+
+# Shows a table: title, headers, rows.
+Show = Callable[[str, Sequence[str], Sequence[Sequence[str]]], None]
 
 
 class Step:
@@ -85,12 +89,25 @@ class Console:
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Aligned columns."""
-        table = Table(box=None, pad_edge=False)
-        for header in headers:
-            table.add_column(header, overflow="fold")
-        for row in rows:
-            table.add_row(*(escape(cell) for cell in row))
-        self._rich.print(table, soft_wrap=False)
+        self._rich.print(_grid("", headers, rows), soft_wrap=False)
+
+    @contextmanager
+    def replaced(self) -> Iterator[Show]:
+        """A table that stays in its place on a terminal when it is shown anew; elsewhere they follow each other."""
+        if not self._rich.is_terminal:
+            yield lambda title, headers, rows: self._rich.print(_grid(title, headers, rows), soft_wrap=False)
+            return
+        with Live(console=self._rich, auto_refresh=False, vertical_overflow="crop") as live:
+            yield lambda title, headers, rows: live.update(_grid(title, headers, rows), refresh=True)
+
+
+def _grid(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=None, pad_edge=False, title=escape(title) or None, title_justify="left", title_style="bold")
+    for header in headers:
+        table.add_column(escape(header), overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    return table
 
 
 def print_json(value: Mapping[str, object]) -> None:

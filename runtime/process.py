@@ -1,6 +1,6 @@
 """How every process runs and stops: a signal sets an event, the work finishes its batch, then the process ends.
 
-Exit status: 0 stopped as asked, 2 bad settings, 3 a server is missing, 1 anything else.
+Exit status: 0 stopped as asked, 2 bad settings or options, 3 a server is missing, 1 anything else.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 
-from contracts.errors import HeadraceError, ServerMissing, SettingsError
+from contracts.errors import HeadraceError, QueryError, ServerMissing, SettingsError
 
 EXIT_SETTINGS = 2
 EXIT_SERVER_MISSING = 3
@@ -32,7 +32,7 @@ def report(error: HeadraceError) -> int:
     """One clear line on standard error, and the exit status that goes with it."""
     # The real one: Faust puts a logger in the place of sys.stderr.
     print(f"headrace: {error}", file=sys.__stderr__, flush=True)
-    if isinstance(error, SettingsError):
+    if isinstance(error, SettingsError | QueryError):
         return EXIT_SETTINGS
     return EXIT_SERVER_MISSING if isinstance(error, ServerMissing) else 1
 

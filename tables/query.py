@@ -151,11 +151,11 @@ def duration_text(ms: int) -> str:
 
 
 def moment_ms(field: str, text: str, now_ms: int) -> int:
-    """Milliseconds since the epoch of RFC 3339, `now`, or a time before now such as `-15m`. Raises QueryError."""
+    """Milliseconds since the epoch of RFC 3339, `now`, or a time before now: `-15m`, `now-15m`. Raises QueryError."""
     if text == "now":
         return now_ms
-    if text.startswith("-"):
-        return max(_EARLIEST_MS, now_ms - duration_ms(field, text[1:]))
+    if text.startswith(("-", "now-")):
+        return max(_EARLIEST_MS, now_ms - duration_ms(field, text.partition("-")[2]))
     try:
         moment = datetime.fromisoformat(_LOST_PLUS.sub(r"+\1", text))
     except ValueError:

@@ -23,6 +23,7 @@ def test_a_duration_is_a_number_and_a_unit(text: str, ms: int):
     [
         ("now", T0),
         ("-15m", T0 - 900_000),
+        ("now-15m", T0 - 900_000),
         (rfc3339(T0), T0),
         ("2023-11-15T01:00:00+01:00", T0),
         ("2023-11-15T01:00:00 01:00", T0),  # the plus of an address that nobody encoded
