@@ -12,8 +12,9 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from contracts.errors import ServerMissing
+from streams.kafka_admin import Admin
 from streams.kafka_connection import not_ready, patiently
-from streams.kafka_log import Cluster, OffsetGone
+from streams.kafka_log import OffsetGone
 from streams.raw_batches import each_run
 from streams.record_chunk import RecordChunk, Run, chunks_of
 from streams.records import Partition
@@ -45,8 +46,8 @@ class _Answer(NamedTuple):
     """Of the log, not of what may be read."""
 
 
-class LogRange(Cluster):
-    """A connection for reading stretches; start, stop and errors as of Cluster."""
+class LogRange(Admin):
+    """A connection for reading stretches; start, stop, questions and errors as of Admin."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         super().__init__(settings)

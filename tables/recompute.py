@@ -11,7 +11,7 @@ than there. Late events that the live table has set aside do count.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, NamedTuple
@@ -92,7 +92,7 @@ class Recomputation(Generic[S, V]):
 
     def keys(self) -> list[WindowKey]:
         """The windows that have records, the oldest first."""
-        return sorted({*self._hot, *self._cold}, key=lambda key: (key.start_ms, key.tenant_id, key.subject))
+        return oldest_first({*self._hot, *self._cold})
 
     def state(self, key: WindowKey) -> S | None:
         """A window's state, not to be changed; None: no record belongs to it."""
@@ -171,29 +171,20 @@ class Change(StrEnum):
     SHRINKS = "shrinks"
     """It counts less than the row: records are gone, or no longer accepted. Refused unless forced."""
     GONE = "gone"
-    """No record belongs to a row that the table has. Refused unless forced."""
+    """No record belongs to a row that the table has; it would become empty. Refused unless forced."""
 
 
-class Difference(NamedTuple):
-    """One window, before and after; summaries as people read them, None where there is no row."""
-
-    key: WindowKey
-    change: Change
-    before: Summary | None
-    after: Summary | None
-
-
-def difference(kind: TableKind[S, Any], key: WindowKey, before: S | None, after: S | None) -> Difference:
+def change_of(kind: TableKind[S, Any], before: S | None, after: S | None) -> Change:
     """How a window's row changes from `before` to `after`; at least one of them is there."""
-    old, new = (None if state is None else kind.fold.summarise(state) for state in (before, after))
-    if before is None or old is None:
-        return Difference(key, Change.NEW, None, new)
-    if after is None or new is None:
-        return Difference(key, Change.GONE, old, None)
-    if alike(kind.fold.pack(before), kind.fold.pack(after)):
-        return Difference(key, Change.SAME, old, new)
-    shrinks = count_of(kind, new) < count_of(kind, old)
-    return Difference(key, Change.SHRINKS if shrinks else Change.CHANGED, old, new)
+    fold = kind.fold
+    if before is None:
+        return Change.NEW
+    if alike(fold.pack(before), fold.pack(fold.empty() if after is None else after)):
+        return Change.SAME
+    if after is None:
+        return Change.GONE
+    shrinks = count_of(kind, fold.summarise(after)) < count_of(kind, fold.summarise(before))
+    return Change.SHRINKS if shrinks else Change.CHANGED
 
 
 def count_of(kind: TableKind[Any, Any], summary: Summary) -> float:
@@ -214,9 +205,9 @@ def alike(left: object, right: object) -> bool:
     return left == right
 
 
-def all_keys(recomputed: Sequence[WindowKey], held: Sequence[WindowKey]) -> Iterator[WindowKey]:
-    """Windows of either, the oldest first, each once."""
-    yield from sorted({*recomputed, *held}, key=lambda key: (key.start_ms, key.tenant_id, key.subject))
+def oldest_first(keys: Iterable[WindowKey]) -> list[WindowKey]:
+    """Windows by their start, then by what they are about."""
+    return sorted(keys, key=lambda key: (key.start_ms, key.tenant_id, key.subject))
 
 
 def _tenant_of(headers: Headers) -> TenantId | None:
