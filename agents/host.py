@@ -35,6 +35,7 @@ class AgentHost:
         self.settings = settings
         self.sinks = sinks
         self.runners: list[Runner] = []
+        self.table_runners: dict[str, tuple[WindowTable, Runner]] = {}
         self.tables: list[tuple[TableKind[Any, Any], WindowTable]] = []
         app.on_partitions_revoked.connect(self._revoked, weak=False)
 
@@ -71,6 +72,7 @@ class AgentHost:
         self.app.agent(channel, name=f"headrace.{name}")(process)
         if table is not None:
             table.on_owned = runner.own
+            self.table_runners[table.name] = (table, runner)
             table.source = kafka_topic(self.settings.prefix, topic)
         self.runners.append(runner)
         return runner
