@@ -15,7 +15,7 @@ import faust
 from faust.app.base import BootStrategy
 
 from contracts.errors import HeadraceError, SettingsError
-from runtime import tokens
+from runtime import collector, tokens
 from runtime.clock import SystemClock
 from runtime.logs import configure, get_logger
 from runtime.process import report
@@ -73,6 +73,7 @@ class HeadraceApp(faust.App):
         Faust turns an exception here into an endless restart, so this ends the process.
         """
         await super().on_first_start()
+        collector.tune()
         # After Faust's own set-up of logging: one shape for every process. `-l` gives way to log.level.
         configure(self.settings_in_use.log, process="worker")
         try:
@@ -127,7 +128,7 @@ class HeadraceApp(faust.App):
             rows: RowStore = MemoryStore()
             if memory is not None:
                 rows = RocksStore(folder / str(table.name), memory, clock, max_age_s=MAX_STORE_AGE_S)
-            table.use(rows, watch)
+            table.use(rows, watch, clock)
 
     def _window_tables(self) -> list[WindowTable]:
         return [table for table in self.tables.values() if isinstance(table, WindowTable)]

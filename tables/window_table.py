@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from faust.tables.manager import TableManager
     from faust.types import TP, EventT
 
+    from runtime.clock import Clock
     from tables.recovery import ReplayedRecord
     from tables.store import RowStore
 
@@ -66,15 +67,20 @@ class WindowTable(Table[bytes, bytes]):
     on_owned: Callable[[frozenset[int]], None]
     replayed: int
     """Changelog records taken in since the last rebalance, of owned and standby partitions."""
+    recovery_s: float
+    """How long the last recovery took: from the assignment of partitions until they were owned and complete."""
 
     _watch: Watch
+    _clock: Clock
+    _assigned_s: float
     _source_incarnation: str
     _held: frozenset[int]
 
-    def use(self, rows: RowStore, watch: Watch) -> None:
+    def use(self, rows: RowStore, watch: Watch, clock: Clock) -> None:
         """Keep rows in `rows`, and ask `watch` about the changelog. Before the app starts."""
         self.rows = rows
         self._watch = watch
+        self._clock = clock
 
     @property
     def changelog_name(self) -> str:
@@ -104,6 +110,7 @@ class WindowTable(Table[bytes, bytes]):
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
         self.recovered = False
         self.replayed = 0
+        self._assigned_s = self._clock.monotonic_s()
         self._held = frozenset(tp.partition for tp in assigned if tp.topic == self.changelog_name)
         if self._held:
             state = await self._watch.look(self.changelog_name, self.source, self._held)
@@ -141,6 +148,7 @@ class WindowTable(Table[bytes, bytes]):
             self.rows.release(partition)
         self.active = frozenset(tp.partition for tp in active_tps)
         self.recovered = True
+        self.recovery_s = self._clock.monotonic_s() - self._assigned_s
         self.on_owned(self.active)
 
 
@@ -153,6 +161,7 @@ def window_table(app: faust.App, name: str, partitions: int) -> WindowTable:
     table.recovered = False
     table.on_owned = _nobody
     table.replayed = 0
+    table.recovery_s = 0.0
     table._source_incarnation = ""  # noqa: SLF001  Faust makes tables itself, by keywords it knows
     table._held = frozenset()  # noqa: SLF001
     app.tables.add(table)

@@ -1,0 +1,24 @@
+"""What tests do to a Kafka cluster that Headrace itself never does."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiokafka.protocol.admin import DeleteTopicsRequest
+
+from runtime.settings import KafkaSettings
+from streams.kafka_log import Cluster
+
+
+async def delete_topic(settings: KafkaSettings, name: str) -> None:
+    """Delete a topic and wait until brokers have forgotten it."""
+    cluster = Cluster(settings)
+    await cluster.start()
+    try:
+        controller = cluster._client.cluster.controller.nodeId
+        answer = await cluster._send(controller, DeleteTopicsRequest([name], 5_000))
+        assert [code for _, code in answer.topic_error_codes] == [0]
+        while name in await cluster.topics():  # noqa: ASYNC110  a server is asked
+            await asyncio.sleep(0.05)
+    finally:
+        await cluster.stop()
