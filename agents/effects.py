@@ -10,6 +10,7 @@ from streams.kafka_log import Outgoing
 from streams.record_chunk import RecordChunk
 from tables.store import Change
 
+
 @dataclass(frozen=True)
 class Effects:
     """Everything one flush has to make durable, in the order of `agents.runner`'s steps.
@@ -24,6 +25,9 @@ class Effects:
     push: tuple[Outgoing, ...] = ()
     aside: tuple[Outgoing, ...] = ()
     row_batches: tuple[tuple[Change, ...], ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.letters or self.rows or self.push or self.aside or self.row_batches)
 
 
 class PartitionWork(Protocol):

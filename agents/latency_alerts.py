@@ -8,6 +8,7 @@ State of a tool is kept while it has an alert, and for `forget_s` after its last
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 # A tenant and one of its tools.
 Subject = tuple["TenantId", str]
 _QUIET = AlertState()
+QUANTILE = 0.95
 
 
 @dataclass(slots=True)
@@ -58,13 +60,14 @@ class LatencyAlerts:
     ) -> None:
         self._rows = rows
         self._rule = rule
+        self._limit = sketches.bucket_of(int(1000 * rule.threshold_ms))
         self._messages = messages
         self._min_count = min_count
         self._silence_s = silence_s
         self._forget_s = forget_s
         self._states: dict[Subject, AlertState] = {}
         self._tools: dict[Subject, _Tool] = {}
-        self._called: set[Subject] = set()
+        self._suspects: set[Subject] = set()
         self._changed: set[Subject] = set()
         self._dropped: list[Subject] = []
         self._telling: list[tuple[Subject, int]] = []
@@ -80,10 +83,10 @@ class LatencyAlerts:
                 newest_ms = window_start_ms(state.since_ms, self._rows.rules.size_ms)
                 self._tools[subject] = _Tool(newest_ms, now_s, {""})
 
-    def heard(self, touched: Iterable[WindowKey], now_s: float) -> None:
-        """Calls were folded into these windows."""
-        tools = self._tools
-        for tenant_id, (tool, version), start_ms in touched:
+    def heard(self, touched: Iterable[tuple[WindowKey, Row[tl.Latencies]]], now_s: float) -> None:
+        """Calls were folded into these windows. Only a tool with a call above the threshold can begin to breach."""
+        tools, limit_us = self._tools, 1000 * self._rule.threshold_ms
+        for (tenant_id, (tool, version), start_ms), row in touched:
             subject = (tenant_id, tool)
             known = tools.get(subject)
             if known is None:
@@ -91,15 +94,16 @@ class LatencyAlerts:
             known.newest_ms = max(known.newest_ms, start_ms)
             known.heard_s = now_s
             known.versions.add(version)
-            self._called.add(subject)
+            if row.state.max_us > limit_us:
+                self._suspects.add(subject)
 
     def judge(self, now_s: float) -> None:
-        """Judge the tools called since the last time, and look for silence at those with an alert."""
+        """Judge the tools that were called since the last time, and look for silence at those with an alert."""
         pending = {subject for subject, state in self._states.items() if state.phase is not Phase.OK}
-        called, self._called = self._called, set()
-        for subject in pending | called:
+        suspects, self._suspects = self._suspects, set()
+        for subject in pending | suspects:
             state, tool = self._states.get(subject, _QUIET), self._tools[subject]
-            if state.phase is Phase.OK and self._is_fine(subject, tool):
+            if state.phase is Phase.OK and not self._may_breach(subject, tool):
                 continue
             silent = now_s - tool.heard_s >= self._silence_s
             after = alert_rules.step(
@@ -140,28 +144,27 @@ class LatencyAlerts:
         """Alerts that people have been told of and that are not over."""
         return sum(state.phase in (Phase.FIRING, Phase.CLEARING) for state in self._states.values())
 
-    def _windows(self, subject: Subject, tool: _Tool, start_ms: int) -> list[tl.Latencies]:
-        keys = (WindowKey(subject[0], (subject[1], version), start_ms) for version in tool.versions)
-        rows: list[Row[tl.Latencies] | None] = [self._rows.row(key) for key in keys]
-        return [row.state for row in rows if row is not None]
+    def _read(self, subject: Subject, tool: _Tool) -> list[tl.Latencies]:
+        """The windows that a reading is of: the newest one of each version, else the one before; nothing if too few."""
+        for start_ms in (tool.newest_ms, tool.newest_ms - self._rows.rules.size_ms):
+            keys = (WindowKey(subject[0], (subject[1], version), start_ms) for version in tool.versions)
+            states = [row.state for row in map(self._rows.row, keys) if row is not None]
+            if sum(state.count for state in states) >= self._min_count:
+                return states
+        return []
 
-    def _is_fine(self, subject: Subject, tool: _Tool) -> bool:
-        """Whether no call of the two windows that a reading may come from was above the threshold: cheaper to ask."""
-        limit_us = 1000 * self._rule.threshold_ms
-        size_ms = self._rows.rules.size_ms
-        return all(
-            state.max_us <= limit_us
-            for start_ms in (tool.newest_ms, tool.newest_ms - size_ms)
-            for state in self._windows(subject, tool, start_ms)
-        )
+    def _may_breach(self, subject: Subject, tool: _Tool) -> bool:
+        """Whether so many calls are above the threshold that the p95 may be: cheaper to ask than the p95."""
+        states = self._read(subject, tool)
+        count = sum(state.count for state in states)
+        above = sum(sum(map(s.histogram.__getitem__, filter(self._limit.__le__, s.histogram))) for s in states)
+        return above >= count - math.floor(QUANTILE * (count - 1))
 
     def _reading_ms(self, subject: Subject, tool: _Tool) -> float | None:
-        for start_ms in (tool.newest_ms, tool.newest_ms - self._rows.rules.size_ms):
-            states = self._windows(subject, tool, start_ms)
-            if sum(state.count for state in states) >= self._min_count:
-                histogram = reduce(sketches.merged, (state.histogram for state in states))
-                return sketches.quantile(histogram, 0.95) / 1000
-        return None
+        states = self._read(subject, tool)
+        if not states:
+            return None
+        return sketches.quantile(reduce(sketches.merged, (state.histogram for state in states)), QUANTILE) / 1000
 
     def _forget(self, now_s: float) -> None:
         if now_s - self._looked_s < self._forget_s / 10:

@@ -55,9 +55,7 @@ class Chunk:
 
     __slots__ = ("acknowledge", "partition", "records")
 
-    def __init__(
-        self, partition: int, records: RecordChunk, acknowledge: Callable[[], Awaitable[object]]
-    ) -> None:
+    def __init__(self, partition: int, records: RecordChunk, acknowledge: Callable[[], Awaitable[object]]) -> None:
         self.partition = partition
         self.records = records
         self.acknowledge = acknowledge

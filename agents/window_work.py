@@ -56,10 +56,10 @@ class WindowMessages(Protocol[S]):
         ...
 
 
-class WindowAlerts(Protocol):
+class WindowAlerts(Protocol[S]):
     """Alerts that watch a partition's windows."""
 
-    def heard(self, touched: Iterable[WindowKey], now_s: float) -> None:
+    def heard(self, touched: Iterable[tuple[WindowKey, Row[S]]], now_s: float) -> None:
         """These windows changed."""
         ...
 
@@ -111,7 +111,7 @@ class WindowWork(Generic[S]):
         rows: WindowPartition[S],
         messages: WindowMessages[S],
         around: Surroundings,
-        alerts: WindowAlerts | None = None,
+        alerts: WindowAlerts[S] | None = None,
     ) -> None:
         self.rows = rows
         self._kind: TableKind[S, Any] = rows.kind
@@ -173,7 +173,10 @@ class WindowWork(Generic[S]):
         begin, newest_ms = 0, at_ms[0]
         for place, at in enumerate(at_ms):
             # A record's contributions stay together: a piece ends only between two records.
-            if at // JUDGE_EVERY_MS > newest_ms // JUDGE_EVERY_MS and samples.indexes[place] != samples.indexes[place - 1]:
+            if (
+                at // JUDGE_EVERY_MS > newest_ms // JUDGE_EVERY_MS
+                and samples.indexes[place] != samples.indexes[place - 1]
+            ):
                 yield _chosen(samples, range(begin, place))
                 begin = place
             newest_ms = max(newest_ms, at)
@@ -273,8 +276,9 @@ class WindowWork(Generic[S]):
         return Replaced.APPLIED
 
     def _count_of(self, row: Row[S]) -> int:
-        count = self._kind.fold.summarise(row.state)["count"]
-        assert isinstance(count, int)  # noqa: S101 - every windowed table counts its events
+        # Every windowed table's first column counts its events.
+        count = self._kind.fold.summarise(row.state)[self._kind.columns[0].name]
+        assert isinstance(count, int)  # noqa: S101 - the line above
         return count
 
 

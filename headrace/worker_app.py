@@ -25,6 +25,7 @@ from streams.kafka_admin import Admin
 from streams.kafka_log import kafka_down
 from tables.rocks_store import RocksMemory, RocksStore
 from tables.store import MemoryStore
+from tables.table_metrics import TableMetrics
 from tables.window_table import WindowTable
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from agents.burial import Burial
     from headrace.worker_web import WorkerWeb
+    from runtime.metrics import Metrics
     from runtime.settings import Settings
     from streams.kafka_outlet import Outlet
     from tables.store import RowStore
@@ -60,6 +62,7 @@ class HeadraceApp(faust.App):
     web_service: WorkerWeb
     burial: Burial
     outlet: Outlet
+    metrics: Metrics
     _lock_file: int = -1
 
     @property
@@ -121,14 +124,14 @@ class HeadraceApp(faust.App):
     def _give_stores(self) -> None:
         """Say where each table's rows are kept. Files are opened when partitions are assigned."""
         settings, clock = self.settings_in_use, SystemClock()
-        watch = ChangelogWatch(settings.kafka)
+        watch, metrics = ChangelogWatch(settings.kafka), TableMetrics(self.metrics)
         folder = settings.worker.data_dir / "tables"
         memory = RocksMemory(settings.store.cache_bytes) if settings.store.kind == "rocksdb" else None
         for table in self._window_tables():
             rows: RowStore = MemoryStore()
             if memory is not None:
                 rows = RocksStore(folder / str(table.name), memory, clock, max_age_s=MAX_STORE_AGE_S)
-            table.use(rows, watch, clock)
+            table.use(rows, watch, clock, metrics)
 
     def _window_tables(self) -> list[WindowTable]:
         return [table for table in self.tables.values() if isinstance(table, WindowTable)]

@@ -1,98 +1,117 @@
-"""Rows of one kind and partition in memory, for tables whose rows change together. Pure.
+"""A write-back cache of one partition's rows: a row that changes often is decoded once and written once a flush. Pure.
 
-Rows that were changed are here until they are written; others are a cache of the store. A change is first *sealed*:
-encoded, as the row stands then. Sealed rows may change again before they are written.
+Where it stands: between `tables.window_partition`, which changes rows, and `tables.store`, which keeps them. It holds
+all rows that changed since the last flush, and of the written ones as many as fit in `cache_bytes` (estimated from
+their encoded size); those may be dropped at any time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
-from tables.fold import TableKind
 from tables.row_codec import Row, RowCodec
-from tables.rows import WindowKey
+from tables.rows import WindowKey, header_of
 from tables.store import Change, RowStore
 
 S = TypeVar("S")
 
-# What a row in memory weighs for a byte of its encoded form, and for itself: measured for dictionaries of tuples.
-_WEIGHT_PER_BYTE = 15
+# What a row in memory weighs for a byte of its encoded form, and for itself: measured for histograms in dictionaries.
+_WEIGHT_PER_BYTE = 30
 _WEIGHT_OF_ROW = 1000
 
 
 class RowCache(Generic[S]):
-    """The rows of a kind; at most `cache_bytes` (estimated) of those that need not be kept."""
+    """Rows of one partition, decoded."""
 
-    def __init__(self, kind: TableKind[S, Any], partition: int, store: RowStore, cache_bytes: int) -> None:
-        self._fold = kind.fold
-        self._codec: RowCodec[S] = RowCodec(kind)
-        self._partition = partition
+    def __init__(self, number: int, codec: RowCodec[S], store: RowStore, cache_bytes: int) -> None:
+        self._number = number
+        self._codec = codec
         self._store = store
         self._cache_bytes = cache_bytes
         self._rows: dict[WindowKey, Row[S]] = {}
-        self._encoded_bytes: dict[WindowKey, int] = {}
+        self._dirty: dict[WindowKey, Row[S]] = {}
+        self._weights: dict[WindowKey, int] = {}
         self._weight = 0
-        # At most how many bytes each changed row takes on the changelog, and all of them.
-        self._changed: dict[WindowKey, int] = {}
-        self.changed_bytes = 0
-        # Sealed since the last take, and being written now.
-        self._sealed: set[WindowKey] = set()
-        self._in_flight: set[WindowKey] = set()
 
-    def row(self, key: WindowKey) -> Row[S]:
-        """The row as it stands; a new and empty one when there is none. Only to be changed when it is touched next."""
+    def get(self, key: WindowKey) -> Row[S] | None:
+        """A row as it stands, flushed or not; not to be changed by the caller."""
+        held = self._rows.get(key)
+        if held is not None:
+            return held
+        raw = self._store.get(self._number, self._codec.encode_key(key))
+        return None if raw is None else self._codec.decode(raw)
+
+    def position(self, key: WindowKey) -> int:
+        """The position of a row; -1 when there is none."""
+        held = self._rows.get(key)
+        if held is not None:
+            return held.position
+        raw = self._store.get(self._number, self._codec.encode_key(key))
+        return -1 if raw is None else header_of(raw).position
+
+    def touch(self, plain: Any) -> Row[S]:  # noqa: ANN401 - a WindowKey or a tuple equal to one, which is cheaper to make
+        """The row to be changed, made when there is none. It counts as changed from here on."""
+        row = self._dirty.get(plain)
+        if row is not None:
+            return row
+        key = WindowKey(*plain)
         row = self._rows.get(key)
         if row is None:
-            raw = self._store.get(self._partition, self._codec.encode_key(key))
-            row = Row(self._fold.empty()) if raw is None else self._codec.decode(raw)
+            raw = self._store.get(self._number, self._codec.encode_key(key))
+            row = Row(self._codec.kind.fold.empty()) if raw is None else self._codec.decode(raw)
             self._rows[key] = row
-            self._weigh(key, 0 if raw is None else len(raw))
+        self._dirty[key] = row
         return row
 
-    def encoded_bytes(self, key: WindowKey) -> int:
-        """How long the row's value was when it was last read or sealed; 0 for a new one."""
-        return self._encoded_bytes.get(key, 0)
+    def put(self, key: WindowKey, row: Row[S]) -> None:
+        """Put a row in a row's place."""
+        self._rows[key] = self._dirty[key] = row
 
-    def bound(self, key: WindowKey) -> int:
-        """At most how many bytes the row takes, as it was last touched; 0 when it is unchanged since it was sealed."""
-        return self._changed.get(key, 0)
+    def dirty_keys(self, start_ms: int) -> set[WindowKey]:
+        """Rows of a window that changed since the last flush."""
+        return {key for key in self._dirty if key.start_ms == start_ms}
 
-    def touch(self, key: WindowKey, position: int, bound: int) -> Row[S]:
-        """The row, to be changed by the record at `position`; it will take at most `bound` bytes with its key."""
-        row = self.row(key)
-        row.position = position
-        self.changed_bytes += bound - self._changed.get(key, 0)
-        self._changed[key] = bound
-        return row
+    def take_dirty(self) -> dict[WindowKey, Row[S]]:
+        """The rows changed since the last call."""
+        dirty, self._dirty = self._dirty, {}
+        return dirty
 
-    def seal(self) -> list[Change]:
-        """All rows that have changed since the last call, as bytes."""
+    def changes(self, dirty: dict[WindowKey, Row[S]]) -> list[Change]:
+        """Rows as bytes, older windows first: so the newest window never stands on the changelog without the others."""
+        encode_key, encode = self._codec.encode_key, self._codec.encode
         made: list[Change] = []
-        for key in self._changed:
-            raw = self._codec.encode(self._rows[key])
+        for key in sorted(dirty, key=_start_of):
+            raw = encode(dirty[key])
             self._weigh(key, len(raw))
-            made.append((self._codec.encode_key(key), raw))
-        self._sealed.update(self._changed)
-        self._changed, self.changed_bytes = {}, 0
+            made.append((encode_key(key), raw))
         return made
 
-    def take(self) -> None:
-        """What was sealed is being written now."""
-        self._in_flight, self._sealed = self._sealed, set()
-
     def settle(self) -> None:
-        """What was taken is written: leave the oldest rows beyond the cache's size to the store."""
-        self._in_flight = set()
+        """What was taken is written: drop the oldest written rows beyond the cache's size."""
         if self._weight <= self._cache_bytes:
             return
         for key in list(self._rows):
-            if key not in self._changed and key not in self._sealed:
-                del self._rows[key]
-                self._weight -= _WEIGHT_OF_ROW + _WEIGHT_PER_BYTE * self._encoded_bytes.pop(key)
+            if key not in self._dirty:
+                self._drop(key)
                 if self._weight <= self._cache_bytes:
                     return
 
+    def delete(self, keys: Iterable[WindowKey]) -> None:
+        """Forget rows, changed or not."""
+        for key in keys:
+            self._dirty.pop(key, None)
+            self._drop(key)
+
+    def _drop(self, key: WindowKey) -> None:
+        self._rows.pop(key, None)
+        self._weight -= self._weights.pop(key, 0)
+
     def _weigh(self, key: WindowKey, encoded_bytes: int) -> None:
-        held = self._encoded_bytes.get(key)
-        self._weight += _WEIGHT_PER_BYTE * (encoded_bytes - (held or 0)) + (_WEIGHT_OF_ROW if held is None else 0)
-        self._encoded_bytes[key] = encoded_bytes
+        weight = _WEIGHT_OF_ROW + _WEIGHT_PER_BYTE * encoded_bytes
+        self._weight += weight - self._weights.get(key, 0)
+        self._weights[key] = weight
+
+
+def _start_of(key: WindowKey) -> int:
+    return key.start_ms

@@ -3,10 +3,13 @@
 Where it stands: `tables.window_partition` folds decoded calls into these states, `agents.tool_calls` gives them to
 it; the next stop of a closed window is `contracts.push`. Everything here is pure.
 
-A contribution is a whole number that holds a call's bucket, a flag and its latency, so that thousands of calls are
-taken in by a few built-in functions over lists:
+A contribution is a whole number that holds all that a call says, so that thousands of calls are taken in by a few
+built-in functions over lists:
 
-    bits 0-10 bucket + 1     bit 11 the call has more to tell (a `Call`)     from bit 12 latency in microseconds
+    bits 0-10 bucket + 1      bit 12 it is known whether a cache answered     from bit 14 latency in microseconds
+    bit 11 it failed          bit 13 a cache answered
+
+A failed call is a `FailedCall`, a number that also has its error's class.
 
 All state is integers, so it is bit-equal under any order and batching.
 """
@@ -21,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from contracts.names import Mode, Topic, tool_channel
-from contracts.tools import decode_tool_samples
+from contracts.tools import decode_tool_samples, failures
 from tables import error_classes, sketches
 from tables.fold import Column, Samples, Summary, TableKind
 from tables.time_column import epoch_ms_of
@@ -35,23 +38,20 @@ NAME = "tool_latency"
 KIND = "tl"
 
 _BUCKET = (1 << 11) - 1
-_MORE = 1 << 11
-_LATENCY = 12
+_FAILED = 1 << 11
+_LOOKUP = 1 << 12
+_HIT = 1 << 13
+_LATENCY = 14
+_FLAGS = (1 << _LATENCY) - 1
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
+# What a cache's answer adds to a packed number.
+_CACHE = {None: 0, False: _LOOKUP, True: _LOOKUP | _HIT}
 
 
-class Call(int):
-    """A contribution that has more to tell than a latency: it failed, or something is known of a cache."""
+class FailedCall(int):
+    """A packed number with the class of its error."""
 
-    failed: bool
     error_class: str
-    cache_hit: bool | None
-
-    def __new__(cls, packed: int, *, failed: bool, error_class: str, cache_hit: bool | None) -> Call:
-        """Make one of a packed number; sets its flag."""
-        call = super().__new__(cls, packed | _MORE)
-        call.failed, call.error_class, call.cache_hit = failed, error_class, cache_hit
-        return call
 
 
 @dataclass(slots=True)
@@ -78,21 +78,27 @@ class LatencyFold:
         return Latencies()
 
     def add(self, state: Latencies, values: Sequence[int]) -> None:
-        """Take in calls, packed by `contribution`."""
-        codes = [value & (_BUCKET | _MORE) for value in values]
+        """Take in calls, packed as the module's text says."""
+        codes = [value & _FLAGS for value in values]
         state.count += len(values)
         state.sum_us += (sum(values) - sum(codes)) >> _LATENCY
         state.max_us = max(state.max_us, max(values) >> _LATENCY)
         counts = state.histogram
         get = counts.get
         for code in codes:
-            if code & _MORE:
-                code &= _BUCKET  # noqa: PLW2901 - one place decides what a code's bucket is
-            counts[code - 1] = get(code - 1, 0) + 1
+            bucket = (code & _BUCKET) - 1
+            counts[bucket] = get(bucket, 0) + 1
         if max(codes) > _BUCKET:
-            for value in values:
-                if value & _MORE:
-                    _tell(state, value)
+            self._add_flags(state, values, codes)
+
+    def _add_flags(self, state: Latencies, values: Sequence[int], codes: Sequence[int]) -> None:
+        flags = [code >> 11 for code in codes]
+        state.lookups += sum([flag >> 1 & 1 for flag in flags])
+        state.hits += sum([flag >> 2 for flag in flags])
+        for value in values:
+            if value & _FAILED:
+                state.errors += 1
+                error_classes.count(state.classes, getattr(value, "error_class", error_classes.UNKNOWN))
 
     def merge(self, left: Latencies, right: Latencies) -> Latencies:
         """Two windows as one longer one."""
@@ -188,13 +194,8 @@ def channel_of(subject: Subject) -> str:
     return tool_channel(subject[0])
 
 
-def contribution(latency_us: int) -> int:
-    """A successful call as a packed number."""
-    return latency_us << _LATENCY | (sketches.bucket_of(latency_us) + 1)
-
-
 _latency, _tool, _version = attrgetter("latency_ms"), attrgetter("tool"), attrgetter("tool_version")
-_tenant = attrgetter("tenant")
+_tenant, _cache_hit = attrgetter("tenant"), attrgetter("cache_hit")
 
 
 def samples_of(values: Sequence[bytes], mode: Mode) -> Samples:
@@ -202,15 +203,11 @@ def samples_of(values: Sequence[bytes], mode: Mode) -> Samples:
     samples, indexes, bad, at_ms = decode_tool_samples(values, mode=mode, time_column=epoch_ms_of)
     # Half to even, as Python's round does.
     us = np.rint(np.fromiter(map(_latency, samples), np.float64, len(samples)) * 1000.0).astype(np.int64)
-    calls: list[int] = (us << _LATENCY | (sketches.buckets_of(us) + 1)).tolist()
-    for place, sample in enumerate(samples):
-        if not sample.plain:
-            calls[place] = Call(
-                calls[place],
-                failed=sample.failed,
-                error_class=error_classes.name_of(sample.error_class, sample.status),
-                cache_hit=sample.cache_hit,
-            )
+    cache = np.fromiter(map(_CACHE.__getitem__, map(_cache_hit, samples)), np.int64, len(samples))
+    calls: list[int] = (us << _LATENCY | cache | (sketches.buckets_of(us) + 1)).tolist()
+    for place in failures(samples):
+        calls[place] = failed = FailedCall(calls[place] | _FAILED)
+        failed.error_class = error_classes.name_of(samples[place].error_class, samples[place].status)
     tenants = list(map(_tenant, samples))
     if not all(type(tenant) is str and tenant for tenant in set(tenants)):
         tenants = [sample.tenant_id for sample in samples]
@@ -223,14 +220,3 @@ def _subjects(samples: Sequence[ToolSample]) -> list[Subject]:
         pairs = {tool: (tool, "") for tool in set(tools)}
         return list(map(pairs.__getitem__, tools))
     return [(sample.tool, sample.tool_version or "") for sample in samples]
-
-
-def _tell(state: Latencies, call: int) -> None:
-    """Take in what a call tells beside its latency."""
-    assert isinstance(call, Call)  # noqa: S101 - the flag is set nowhere else
-    if call.failed:
-        state.errors += 1
-        error_classes.count(state.classes, call.error_class)
-    if call.cache_hit is not None:
-        state.lookups += 1
-        state.hits += call.cache_hit

@@ -3,9 +3,6 @@
 Where it stands: between an agent's work (`agents.window_work`: decoding, messages) and a table's fold. Pure; the caller
 gives monotonic time.
 
-Rows live in the store; here is a write-back cache of them, at most `cache_bytes` (estimated) of rows that are written
-and may be dropped at any time, and all rows that have changed since the last flush.
-
 Exactness under repeats: a record at or below a row's position is in the row already. When a chunk begins above every
 row's position (`self.position`) nothing in it can be a repeat: it is folded by groups, and each touched row is stamped
 with the chunk's last offset. That is exact because a chunk is folded in one go, between flushes. Else each record is
@@ -21,6 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from contracts.names import TenantId
 from tables.fold import Samples, TableKind
+from tables.row_cache import RowCache
 from tables.row_codec import Row, RowCodec
 from tables.rows import WindowKey, header_of, scan_bounds
 from tables.store import Change, RowStore
@@ -28,9 +26,6 @@ from tables.windows import Watermarks, WindowRules, window_start_ms
 
 S = TypeVar("S")
 
-# What a row in memory weighs for a byte of its encoded form, and for itself: measured for histograms in dictionaries.
-_WEIGHT_PER_BYTE = 30
-_WEIGHT_OF_ROW = 1000
 DEFAULT_CACHE_BYTES = 64 * 1024 * 1024
 
 
@@ -45,7 +40,7 @@ class Folded(Enum):
 
 
 @dataclass
-class Outcome:
+class Outcome(Generic[S]):
     """What became of a chunk: how many contributions came to a window that was over, and those not counted at all.
 
     `touched` are the windows that changed, each once.
@@ -54,7 +49,7 @@ class Outcome:
     late_count: int = 0
     apart: list[tuple[int, Folded]] = field(default_factory=list)
     """Places in the samples, with what became of them."""
-    touched: list[WindowKey] = field(default_factory=list)
+    touched: list[tuple[WindowKey, Row[S]]] = field(default_factory=list)
 
 
 class WindowPartition(Generic[S]):
@@ -76,11 +71,7 @@ class WindowPartition(Generic[S]):
         """No row holds a record above it."""
         self._codec: RowCodec[S] = RowCodec(kind)
         self._store = store
-        self._cache_bytes = cache_bytes
-        self._rows: dict[WindowKey, Row[S]] = {}
-        self._dirty: dict[WindowKey, Row[S]] = {}
-        self._weights: dict[WindowKey, int] = {}
-        self._weight = 0
+        self._rows = RowCache(number, self._codec, store, cache_bytes)
         self._untold: dict[int, set[WindowKey]] = {}
         self._starts: set[int] = set()
         self._swept_ms = 0
@@ -100,7 +91,7 @@ class WindowPartition(Generic[S]):
 
     # --- folding ---------------------------------------------------------------------------------------------------
 
-    def fold(self, samples: Samples, offsets: Sequence[int], record_ms: Sequence[int], now_s: float) -> Outcome:
+    def fold(self, samples: Samples, offsets: Sequence[int], record_ms: Sequence[int], now_s: float) -> Outcome[S]:
         """Take in the samples of a chunk.
 
         `offsets` and `record_ms` (record timestamps) are of the records that `samples.indexes` point into. Every tenant
@@ -122,7 +113,7 @@ class WindowPartition(Generic[S]):
         kept_ms = newest_start_ms - self.rules.size_ms - self.rules.accept_late_ms
         return newest_ms <= min(record_ms) + self.rules.future_skew_ms and oldest_ms - self.rules.size_ms > kept_ms
 
-    def _fold_groups(self, samples: Samples, last_offset: int, now_s: float) -> Outcome:
+    def _fold_groups(self, samples: Samples, last_offset: int, now_s: float) -> Outcome[S]:
         size_ms = self.rules.size_ms
         groups: dict[Any, list[Any]] = {}
         get = groups.get
@@ -137,22 +128,24 @@ class WindowPartition(Generic[S]):
                 group.append(value)
         tenants: Iterable[Any] = samples.tenants
         self.marks.observe_all(tenants, samples.at_ms, now_s)
-        outcome = Outcome()
+        outcome: Outcome[S] = Outcome()
         some_are_over = self._some_are_over(min(samples.at_ms))
         add = self.kind.fold.add
         for plain, group in groups.items():
-            row = self._touch(plain)
+            row = self._rows.touch(plain)
             self._has_news(row, plain)
             add(row.state, group)
             row.position = last_offset
+            outcome.touched.append((plain, row))
             if some_are_over and self._is_late(plain, row, now_s):
                 outcome.late_count += len(group)
-        outcome.touched = list(groups)
         return outcome
 
-    def _fold_each(self, samples: Samples, offsets: Sequence[int], record_ms: Sequence[int], now_s: float) -> Outcome:
-        outcome = Outcome()
-        touched: dict[WindowKey, None] = {}
+    def _fold_each(
+        self, samples: Samples, offsets: Sequence[int], record_ms: Sequence[int], now_s: float
+    ) -> Outcome[S]:
+        outcome: Outcome[S] = Outcome()
+        touched: dict[WindowKey, Row[S]] = {}
         # A record may contribute to a row more than once: only what was there before the record tells a repeat.
         before: dict[WindowKey, int] = {}
         record = -1
@@ -167,26 +160,18 @@ class WindowPartition(Generic[S]):
                 outcome.apart.append((place, Folded.FUTURE))
             elif self.is_expired(key):
                 outcome.apart.append((place, Folded.EXPIRED))
-            elif offsets[index] <= before.setdefault(key, self.row_position(key)):
+            elif offsets[index] <= before.setdefault(key, self._rows.position(key)):
                 outcome.apart.append((place, Folded.REPEAT))
             else:
-                row = self._touch(key)
+                row = self._rows.touch(key)
                 self._has_news(row, key)
                 self.marks.observe(tenant, at_ms, now_s)
                 self.kind.fold.add(row.state, [samples.values[place]])
                 row.position = offsets[index]
                 outcome.late_count += self._is_late(key, row, now_s)
-                touched[key] = None
-        outcome.touched = list(touched)
+                touched[key] = row
+        outcome.touched = list(touched.items())
         return outcome
-
-    def row_position(self, key: WindowKey) -> int:
-        """The position of a row; -1 when there is none."""
-        row = self._rows.get(key)
-        if row is not None:
-            return row.position
-        raw = self._store.get(self.number, self._codec.encode_key(key))
-        return -1 if raw is None else header_of(raw).position
 
     def is_expired(self, key: WindowKey) -> bool:
         """Whether an event for this window comes too late to be counted: decided by the log alone."""
@@ -198,20 +183,16 @@ class WindowPartition(Generic[S]):
 
         Its position says up to where the source was read for it: records up to there are in it, if they are its own.
         """
-        self._touch(key)
+        self._rows.put(key, row)
+        self._starts.add(key.start_ms)
         self._untold.setdefault(key.start_ms, set()).add(key)
-        self._rows[key] = self._dirty[key] = row
         self.position = max(self.position, row.position)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
     def row(self, key: WindowKey) -> Row[S] | None:
         """A row as it stands, flushed or not; not to be changed by the caller."""
-        held = self._rows.get(key)
-        if held is not None:
-            return held
-        raw = self._store.get(self.number, self._codec.encode_key(key))
-        return None if raw is None else self._codec.decode(raw)
+        return self._rows.get(key)
 
     def watermark_ms(self, tenant_id: TenantId, now_s: float) -> int:
         """The tenant's watermark."""
@@ -234,18 +215,11 @@ class WindowPartition(Generic[S]):
 
     def take_dirty(self) -> dict[WindowKey, Row[S]]:
         """The rows changed since the last call."""
-        dirty, self._dirty = self._dirty, {}
-        return dirty
+        return self._rows.take_dirty()
 
     def changes(self, dirty: dict[WindowKey, Row[S]]) -> list[Change]:
-        """Rows as bytes, older windows first: the newest window then never stands on the changelog without the others."""
-        encode_key, encode = self._codec.encode_key, self._codec.encode
-        made: list[Change] = []
-        for key in sorted(dirty, key=_start_of):
-            raw = encode(dirty[key])
-            self._weigh(key, len(raw))
-            made.append((encode_key(key), raw))
-        return made
+        """Rows as bytes, older windows first."""
+        return self._rows.changes(dirty)
 
     def to_announce(self, now_s: float) -> dict[WindowKey, Row[S]]:
         """Windows that are over and hold something not yet pushed."""
@@ -264,21 +238,14 @@ class WindowPartition(Generic[S]):
     def announced(self, positions: Iterable[tuple[WindowKey, int]]) -> None:
         """These windows were pushed as they stood at these positions; the next flush writes that down."""
         for key, position in positions:
-            row = self._touch(key)
+            row = self._rows.touch(key)
             row.announced = position
             if not row.unannounced:
                 self._told(key)
 
     def settle(self) -> None:
-        """What was taken is written: drop the oldest written rows beyond the cache's size."""
-        if self._weight <= self._cache_bytes:
-            return
-        for key in list(self._rows):
-            if key not in self._dirty:
-                del self._rows[key]
-                self._weight -= self._weights.pop(key, 0)
-                if self._weight <= self._cache_bytes:
-                    return
+        """What was taken is written: rows beyond the cache's size are dropped."""
+        self._rows.settle()
 
     def take_expired(self, now_s: float) -> list[WindowKey]:
         """Windows past their retention, or of a tenant that has gone, that have nothing left to announce; each once."""
@@ -286,12 +253,11 @@ class WindowPartition(Generic[S]):
         due_ms = window_start_ms(due_ms - self.rules.size_ms, self.rules.size_ms)
         if due_ms <= self._swept_ms:
             return []
-        self._swept_ms = due_ms
-        gone = [key for start_ms in sorted(self._starts) if start_ms <= due_ms for key in self._expired_of(start_ms, now_s)]
-        for key in gone:
-            self._rows.pop(key, None)
-            self._dirty.pop(key, None)
-            self._weight -= self._weights.pop(key, 0)
+        if not any(start_ms <= due_ms for start_ms in self._untold):
+            self._swept_ms = due_ms
+        due = [start_ms for start_ms in sorted(self._starts) if start_ms <= due_ms]
+        gone = [key for start_ms in due for key in self._expired_of(start_ms, now_s)]
+        self._rows.delete(gone)
         self.marks.forget_silent(self.rules.forget_ms, now_s)
         return gone
 
@@ -300,7 +266,7 @@ class WindowPartition(Generic[S]):
     def _expired_of(self, start_ms: int, now_s: float) -> Iterator[WindowKey]:
         lower, upper = scan_bounds(self.kind.kind, len(self.kind.parts), start_ms, start_ms + 1)
         stored = (self._codec.decode_key(raw) for raw, _ in self._store.scan(self.number, lower, upper))
-        keys = {key for key in stored if key is not None} | {key for key in self._dirty if key.start_ms == start_ms}
+        keys = {key for key in stored if key is not None} | self._rows.dirty_keys(start_ms)
         gone = [key for key in keys if self._is_past(key, now_s) and key not in self._untold.get(start_ms, ())]
         if len(gone) == len(keys):
             self._starts.discard(start_ms)
@@ -319,25 +285,11 @@ class WindowPartition(Generic[S]):
     def _is_late(self, key: WindowKey, row: Row[S], now_s: float) -> bool:
         return row.announced >= 0 or self.is_over(key, now_s)
 
-    def _touch(self, plain: Any) -> Row[S]:  # noqa: ANN401 - a WindowKey or a tuple equal to one, which is cheaper to make
-        """The row to be changed: cached, else read, else new. It counts as changed from here on."""
-        row = self._dirty.get(plain)
-        if row is not None:
-            return row
-        key = WindowKey(*plain)
-        row = self._rows.get(key)
-        if row is None:
-            raw = self._store.get(self.number, self._codec.encode_key(key))
-            row = Row(self.kind.fold.empty()) if raw is None else self._codec.decode(raw)
-            self._rows[key] = row
-            self._starts.add(key.start_ms)
-        self._dirty[key] = row
-        return row
-
     def _has_news(self, row: Row[S], plain: Any) -> None:  # noqa: ANN401 - the same
         """Note a row that is about to change; one with untold news is noted already."""
         if not row.unannounced:
             key = WindowKey(*plain)
+            self._starts.add(key.start_ms)
             self._untold.setdefault(key.start_ms, set()).add(key)
 
     def _told(self, key: WindowKey) -> None:
@@ -346,12 +298,3 @@ class WindowPartition(Generic[S]):
             untold.discard(key)
             if not untold:
                 del self._untold[key.start_ms]
-
-    def _weigh(self, key: WindowKey, encoded_bytes: int) -> None:
-        weight = _WEIGHT_OF_ROW + _WEIGHT_PER_BYTE * encoded_bytes
-        self._weight += weight - self._weights.get(key, 0)
-        self._weights[key] = weight
-
-
-def _start_of(key: WindowKey) -> int:
-    return key.start_ms

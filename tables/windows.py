@@ -87,8 +87,8 @@ class Watermarks:
         newest: dict[TenantId, int] = {}
         get = newest.get
         for tenant, at in zip(tenants, at_ms, strict=True):
-            if at > get(tenant, at - 1):
-                newest[tenant] = at
+            if at > get(tenant, -1):
+                newest[tenant] = at  # noqa: PERF403 - a maximum, not a copy
         for tenant, at in newest.items():
             self.observe(tenant, at, now_s)
 
@@ -117,7 +117,7 @@ class Watermarks:
         return mark_ms
 
     def silent_since_ms(self, tenant: TenantId, now_s: float) -> int:
-        """For how long, in ms of event time, the broker's clock has been ahead of the tenant's newest event; 0 if not."""
+        """For how long, in ms, the broker's clock has been ahead of the tenant's newest event; 0 if it is not."""
         seen = self._tenants.get(tenant)
         return 0 if seen is None else max(0, self.broker_ms(now_s) - seen.newest_ms)
 

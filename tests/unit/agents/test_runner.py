@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
 
 from agents.burial import Burial
-from agents.effects import Effects, SourceRecord
+from agents.effects import Effects
 from agents.metrics import AgentMetrics
 from agents.runner import Chunk, Runner, Sinks
 from runtime.clock import ManualClock
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from streams.kafka_outlet import Outlet
+from streams.record_chunk import RecordChunk
 from tests.support.aio import run
+from tests.support.chunks import LogRecord, chunk
 
 UNFOLDABLE = 13
 
@@ -28,11 +30,11 @@ class Counting:
         self.notes = notes
         self.broken = broken
 
-    def fold(self, records: Sequence[SourceRecord], now_s: float) -> None:
+    def fold(self, chunk: RecordChunk, now_s: float) -> None:
         del now_s
-        if len(records) == UNFOLDABLE:
+        if len(chunk) == UNFOLDABLE:
             raise KeyError("a bug")
-        self.notes.append(f"fold {len(records)}")
+        self.notes.append(f"fold {len(chunk)}")
 
     def take(self, now_s: float) -> Effects:
         del now_s
@@ -42,12 +44,6 @@ class Counting:
 
     def settled(self, effects: Effects) -> None:
         del effects
-
-
-class Rec:
-    """A record as far as the runner looks at it."""
-
-    topic, partition, offset, timestamp, key, value, headers = "t", 0, 0, 0, b"", b"", ()
 
 
 class Bench:
@@ -69,7 +65,7 @@ class Bench:
         async def acknowledge() -> None:
             self.notes.append(f"ack {records}")
 
-        self.queue.put_nowait(Chunk(partition, [Rec()] * records, acknowledge))
+        self.queue.put_nowait(Chunk(partition, chunk([LogRecord(b"", 0)] * records), acknowledge))
 
     async def chunks(self) -> AsyncIterator[Chunk]:
         while True:

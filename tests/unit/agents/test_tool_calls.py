@@ -3,41 +3,33 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from agents.effects import Effects
 from agents.latency_alerts import LatencyAlerts
 from agents.latency_messages import messages_of
 from agents.metrics import AgentMetrics
-from agents.tool_calls import ToolCallWork, alert_rule, window_rules
+from agents.tool_calls import alert_rule, window_rules
+from agents.window_work import Surroundings, WindowWork
 from runtime.clock import ManualClock
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from streams.kafka_log import Outgoing
-from tables.latency_partition import LatencyPartition
+from tables import tool_latency as tl
 from tables.rows import newest
 from tables.store import MemoryStore
+from tables.window_partition import WindowPartition
+from tests.support.chunks import LogRecord, chunk
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TENANT = "11111111-1111-4111-8111-111111111111"
 
 
-@dataclass
-class Rec:
-    value: bytes
-    offset: int
-    timestamp: int
-    topic: str = "headrace.tools"
-    partition: int = 0
-    key: bytes = b"k"
-    headers: tuple[tuple[str, bytes], ...] = field(default=(("tenant", TENANT.encode()),))
-
-
 class Bench:
     """One partition, its changelog and a clock."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, *, forget_s: float = 3600) -> None:
+        self.forget_s = forget_s
         self.settings = settings or Settings()
         self.clock = ManualClock(START)
         self.changelog: list[tuple[bytes, bytes | None]] = []
@@ -51,13 +43,17 @@ class Bench:
             kept = value if value is None else newest(store.get(0, key), value)
             store.write(0, [(key, kept)])
         self.store = store
-        rows = LatencyPartition(0, window_rules(self.settings), store)
+        rules = window_rules(self.settings, self.settings.tool_latency)
+        rows = WindowPartition(0, tl.kind(self.settings), rules, store)
         rows.recover(self.clock.monotonic_s())
-        alerts = LatencyAlerts(rows, alert_rule(self.settings), min_count=5, silence_s=30)
-        alerts.recover(store.items(0), self.clock.monotonic_s())
-        self.work = ToolCallWork(
-            rows, alerts, messages_of(self.settings), AgentMetrics(Metrics()), self.clock, self.settings
+        messages = messages_of(self.settings)
+        alerts = LatencyAlerts(
+            rows, alert_rule(self.settings), messages, min_count=5, silence_s=30, forget_s=self.forget_s
         )
+        alerts.recover(store.items(0), self.clock.monotonic_s())
+        around = Surroundings("tool_calls", "headrace.late", self.settings, AgentMetrics(Metrics()), self.clock)
+        self.rows, self.alerts = rows, alerts
+        self.work = WindowWork(rows, messages, around, alerts)
 
     def call(self, latency_ms: float, *, at: datetime | None = None, tool: str = "search", times: int = 1) -> None:
         records = []
@@ -65,11 +61,15 @@ class Bench:
             ts = (at or self.clock.now()).isoformat()
             body = {"event": "tool_call", "version": "1.0", "tenant_id": TENANT, "tool": tool, "args": {}, "ts": ts}
             records.append(self.record(json.dumps(body | {"latency_ms": latency_ms}).encode()))
-        self.work.fold(records, self.clock.monotonic_s())
+        self.fold(records)
 
-    def record(self, value: bytes) -> Rec:
+    def fold(self, records: list[LogRecord]) -> None:
+        self.work.fold(chunk(records), self.clock.monotonic_s())
+
+    def record(self, value: bytes) -> LogRecord:
         self.offset += 1
-        return Rec(value, self.offset, int(1000 * self.clock.wall_s()))
+        headers = (("tenant", TENANT.encode()),)
+        return LogRecord(value, self.offset, int(1000 * self.clock.wall_s()), headers=headers)
 
     def flush(self, *, push_is_lost: bool = False) -> Effects:
         effects = self.work.take(self.clock.monotonic_s())
@@ -166,7 +166,7 @@ def test_a_firing_alert_of_a_tool_that_nobody_calls_any_more_clears():
 def test_what_does_not_decode_becomes_a_letter_and_its_neighbours_are_counted():
     bench = Bench()
     good = b'{"event":"tool_call","version":"1.0","tool":"t","args":{},"latency_ms":1,"ts":"2026-01-01T00:00:00Z"}'
-    bench.work.fold([bench.record(v) for v in (good, b"{broken", good)], 0.0)
+    bench.fold([bench.record(v) for v in (good, b"{broken", good)])
     effects = bench.flush()
     assert [(letter.offset, letter.error_class) for letter in effects.letters] == [(2, "BadJson")]
     assert len(effects.rows) == 1
@@ -222,7 +222,7 @@ def test_headers_that_are_not_text_make_a_letter_of_a_call_that_names_no_tenant(
     bare = b'{"event":"tool_call","version":"1.0","tool":"t","args":{},"latency_ms":1,"ts":"2026-01-01T00:00:00Z"}'
     record = bench.record(bare)
     record.headers = (("tenant", b"\xff"),)
-    bench.work.fold([record], 0.0)
+    bench.fold([record])
     assert [letter.error_class for letter in bench.flush().letters] == ["BadText"]
 
 
@@ -250,7 +250,7 @@ def test_a_slow_spell_folded_in_one_backlog_is_raised_and_resolved():
         body = {"event": "tool_call", "version": "1.0", "tenant_id": TENANT, "tool": "search", "args": {}, "ts": ts}
         slow = 10 <= second < 25
         records += [bench.record(json.dumps(body | {"latency_ms": 5_000 if slow else 100}).encode()) for _ in range(3)]
-    bench.work.fold(records, bench.clock.monotonic_s())
+    bench.fold(records)
     bench.flush()
     alerts = [i.rsplit(":", 1)[1] for i in bench.log_ids() if i.startswith("al:")]
     assert alerts == ["raised", "resolved"]
@@ -261,7 +261,7 @@ def test_an_entry_that_the_mirror_refused_becomes_a_letter_and_is_not_counted():
     good = b'{"event":"tool_call","version":"1.0","tool":"t","args":{},"latency_ms":1,"ts":"2026-01-01T00:00:00Z"}'
     refused, fine = bench.record(good), bench.record(good)
     refused.headers = (("invalid", b"BadText: not UTF-8"),)
-    bench.work.fold([refused, fine], 0.0)
+    bench.fold([refused, fine])
     effects = bench.flush()
     assert [(letter.offset, letter.error_class) for letter in effects.letters] == [(1, "BadEntry")]
     assert len(effects.rows) == 1
@@ -284,7 +284,7 @@ def test_one_records_timestamp_far_ahead_does_not_run_the_clock_away():
     bench = Bench()
     ahead = bench.record(b"{broken")
     ahead.timestamp += 86_400_000
-    bench.work.fold([ahead], 0.0)
+    bench.fold([ahead])
     for _ in range(20):
         bench.clock.advance(9)
         bench.call(100)
@@ -295,5 +295,57 @@ def test_a_bad_record_with_a_header_without_value_becomes_a_letter():
     bench = Bench()
     record = bench.record(b"{broken")
     record.headers = (("tenant", None), ("x", None))  # type: ignore[assignment]
-    bench.work.fold([record], 0.0)
+    bench.fold([record])
     assert [letter.error_class for letter in bench.flush().letters] == ["BadJson"]
+
+
+def test_versions_of_a_tool_are_counted_apart_and_judged_together():
+    bench = Bench()
+    body = {"event": "tool_executed", "version": "1.0", "tenant_id": TENANT, "tool": "search", "status": "ok"}
+    raised: list[str] = []
+    for second in range(10):
+        ts = bench.clock.now().isoformat()
+        calls = [body | {"ts": ts, "latency_ms": 5_000, "tool_version": v} for v in ("1", "2")]
+        bench.fold([bench.record(json.dumps(each).encode()) for each in calls])
+        bench.flush()
+        bench.clock.advance(1)
+        raised = [i for i in bench.log_ids() if i.endswith(":raised")]
+        assert second < 9 or raised
+    keys = {bench.rows._codec.decode_key(key) for key, _ in bench.store.items(0)}
+    assert {key.subject for key in keys if key} == {("search", "1"), ("search", "2")}
+    assert len(raised) == 1
+
+
+def test_errors_are_counted_by_class_and_cache_hits_apart():
+    bench = Bench()
+    body = {"event": "tool_executed", "version": "1.0", "tenant_id": TENANT, "tool": "t", "latency_ms": 1}
+    ts = bench.clock.now().isoformat()
+    more: list[dict[str, object]] = [
+        {"status": "ok", "cache_hit": True},
+        {"status": "ok", "cache_hit": False},
+        {"status": "error", "error_class": "http_500", "cache_hit": False},
+        {"status": "error", "error_class": "http_500"},
+        {"status": "timeout"},
+        {"status": "error"},
+    ]
+    bench.fold([bench.record(json.dumps(body | {"ts": ts} | each).encode()) for each in more])
+    [(_, row)] = bench.rows.take_dirty().items()
+    summary = tl.FOLD.summarise(row.state)
+    assert summary["errors_by_class"] == {"http_500": 2, "timeout": 1, "unknown": 1}
+    assert (summary["errors"], summary["cache_hits"], summary["cache_lookups"]) == (4, 1, 3)
+
+
+def test_a_tool_that_is_called_no_more_is_forgotten_with_its_alert():
+    bench = Bench(forget_s=100)
+    for second in range(60):
+        bench.call(5_000 if second < 10 else 100, times=2)
+        bench.flush()
+        bench.clock.advance(1)
+    alert_rows = [key for key, _ in bench.store.items(0) if bench.rows._codec.decode_key(key) is None]
+    assert len(alert_rows) == 1
+    for _ in range(30):
+        bench.clock.advance(10)
+        bench.flush()
+    assert (alert_rows[0], None) in bench.changelog
+    assert not bench.alerts._tools
+    assert not bench.alerts._states
