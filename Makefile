@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test check test-real kafka lock docs browser fmt clean runtime-env dev-env
+.PHONY: help dev test check test-real bench kafka lock docs browser fmt clean runtime-env dev-env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -20,6 +20,9 @@ check: dev-env ## style, types, layers, dead code, docs in step, lock in step
 
 test-real: dev-env ## integration, crash and journey tests on Apache Kafka, Debian's Redis and PostgreSQL
 	@$(BIN)/python scripts/real_servers.py $(BIN)/python -m pytest -m "not load" $(wildcard tests/integration tests/crash tests/journey) $(ARGS)
+
+bench: dev-env ## throughput beside peers and limits, latency, rebalance; options: make bench ARGS="--help"
+	@$(BIN)/python -m bench $(or $(ARGS),engine)
 
 kafka: ## Apache Kafka's jars, through Maven, into .kafka/libs
 	@scripts/get-kafka
@@ -37,7 +40,7 @@ fmt: dev-env ## format, and repair what ruff can
 	@$(BIN)/ruff check --fix-only --quiet . ; $(BIN)/ruff format .
 
 clean: ## remove the environment, caches and data of `make dev`
-	rm -rf .venv .kafka .headrace .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .bench .kafka .headrace .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 runtime-env:
