@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from contracts.experiments import MetricKind
 from tables import magnitudes, stats
 from tables.ab_results import ASSIGNED, AbState
 from tables.ab_units import BINARY, KINDS, MEAN, QUANTILE, RATIO
@@ -66,7 +67,7 @@ class Result:
     experiment: str
     epoch: int
     metric: str
-    kind: str
+    kind: MetricKind
     control: str
     arms: tuple[Arm, ...]
     """By name."""
@@ -113,25 +114,25 @@ class _Share(NamedTuple):
     assigned: AbState
     metric: AbState
 
-    def moments(self, kind: str) -> Moments:
+    def moments(self, kind: MetricKind) -> Moments:
         """Of all units of the arm."""
         exact = self.metric.moments.get(kind, ExactMoments())
         return stats.of_exact(exact, max(self.assigned.units, exact.n))
 
-    def measured(self, kind: str) -> Measured | None:
+    def measured(self, kind: MetricKind) -> Measured | None:
         """The metric; None when a ratio has no denominator."""
         if kind == BINARY:
             return stats.proportion_of(self.assigned.units, self.metric.conversions)
         return stats.ratio_of(self.moments(kind)) if kind == RATIO else stats.mean_of(self.moments(kind))
 
-    def n(self, kind: str) -> int:
+    def n(self, kind: MetricKind) -> int:
         """Units that have the metric."""
         if kind == BINARY:
             return self.metric.binary_n
         return self.metric.quantile_n if kind == QUANTILE else self.metric.moments.get(kind, ExactMoments()).n
 
 
-def _arm(kind: str, name: str, shares: Mapping[str, _Share], control: str, confidence: float) -> Arm:
+def _arm(kind: MetricKind, name: str, shares: Mapping[str, _Share], control: str, confidence: float) -> Arm:
     share = shares[name]
     assigned = share.assigned
     if kind == QUANTILE:
@@ -151,7 +152,7 @@ def _arm(kind: str, name: str, shares: Mapping[str, _Share], control: str, confi
     )
 
 
-def _against(kind: str, control: _Share, treatment: _Share, confidence: float) -> Against | None:
+def _against(kind: MetricKind, control: _Share, treatment: _Share, confidence: float) -> Against | None:
     base, arm = control.measured(kind), treatment.measured(kind)
     if base is None or arm is None:
         return None

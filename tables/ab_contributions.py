@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from contracts.experiments import MetricKind
 from tables import magnitudes
 from tables.ab_units import BINARY, QUANTILE, Outcome
 from tables.exact_moments import NOTHING, Totals, steps
@@ -22,7 +23,7 @@ NONE_YET = Contribution()
 """Of a unit that is counted and has done nothing that counts."""
 
 
-def contribution_of(kind: str, outcomes: Iterable[Outcome], since_ms: int) -> Contribution:
+def contribution_of(kind: MetricKind, outcomes: Iterable[Outcome], since_ms: int) -> Contribution:
     """What all outcomes of a metric amount to; those before `since_ms` are the unit's pre-period."""
     total = NONE_YET
     if kind == QUANTILE:
@@ -37,7 +38,7 @@ def contribution_of(kind: str, outcomes: Iterable[Outcome], since_ms: int) -> Co
     return total
 
 
-def grown(kind: str, share: Contribution, outcome: Outcome, since_ms: int) -> Contribution:
+def grown(kind: MetricKind, share: Contribution, outcome: Outcome, since_ms: int) -> Contribution:
     """A contribution to a mean, a ratio or a binary metric with one more outcome."""
     counts = outcome.ts_ms >= since_ms
     if kind == BINARY:

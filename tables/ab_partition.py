@@ -29,11 +29,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from tables import ab_units
 from tables.ab_contributions import NONE_YET, Contribution, contribution_of, grown
 from tables.ab_results import ASSIGNED, subject_of
+from tables.ab_rows import SealedRows
 from tables.ab_units import QUANTILE, Enrolment, Exposure, Metric, Observation, Standing, UnitEvent, outcome_count
-from tables.row_cache import RowCache
 from tables.rows import WindowKey
 
 if TYPE_CHECKING:
+    from contracts.experiments import MetricKind
     from contracts.names import TenantId
     from tables.ab_results import AbState
     from tables.fold import TableKind
@@ -60,6 +61,13 @@ class Folded(Enum):
     """The unit has as many outcomes as are kept."""
     TOO_LARGE = "too large"
     """The rows that it changes do not fit one batch."""
+
+
+class Taken(NamedTuple):
+    """A flush: batches to be written in this order, each whole, and which results are in them."""
+
+    batches: tuple[tuple[Change, ...], ...]
+    results: frozenset[WindowKey]
 
 
 class _Change(NamedTuple):
@@ -94,7 +102,7 @@ class AbPartition:
     def __init__(
         self,
         number: int,
-        kind: TableKind[AbState, tuple[str, Contribution]],
+        kind: TableKind[AbState, tuple[MetricKind, Contribution]],
         store: RowStore,
         *,
         most_outcomes: int,
@@ -102,8 +110,8 @@ class AbPartition:
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self.number = number
-        self._units = RowCache(ab_units.KIND, number, store, cache_bytes // 2)
-        self._results = RowCache(kind, number, store, cache_bytes // 2)
+        self._units = SealedRows(ab_units.KIND, number, store, cache_bytes // 2)
+        self._results = SealedRows(kind, number, store, cache_bytes // 2)
         self._most_outcomes = most_outcomes
         self._batch_bytes = batch_bytes
         self._batches: list[tuple[Change, ...]] = []
@@ -133,13 +141,12 @@ class AbPartition:
             enrolment.add(event)
         return Folded.COUNTED
 
-    def take(self) -> list[tuple[Change, ...]]:
-        """The batches to be written, in order; called again only after `settled`."""
+    def take(self) -> Taken:
+        """What is to be written now; called again only after `settled`."""
         self._seal()
         self._units.take()
-        self._results.take()
         batches, self._batches = self._batches, []
-        return batches
+        return Taken(tuple(batches), self._results.take())
 
     def settled(self) -> None:
         """What was taken is written."""

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from contracts.experiments import MetricKind
 from contracts.names import Topic, experiment_channel
 from tables import ab_units, magnitudes, sketches, stats
 from tables.ab_contributions import NONE_YET, Contribution
@@ -62,7 +63,7 @@ class AbState:
 
     units: int = 0
     conflicts: int = 0
-    moments: dict[str, ExactMoments] = field(default_factory=dict)
+    moments: dict[MetricKind, ExactMoments] = field(default_factory=dict)
     """Of kind mean, of kind ratio."""
     binary_n: int = 0
     conversions: int = 0
@@ -74,7 +75,7 @@ class AbState:
         self.units += sign
         self.conflicts += sign * conflict
 
-    def change(self, kind: str, old: Contribution | None, new: Contribution | None) -> None:
+    def change(self, kind: MetricKind, old: Contribution | None, new: Contribution | None) -> None:
         """Put what a unit contributes now in the place of what it did; None is nothing at all."""
         more = (new is not None) - (old is not None)
         before, after = old or NONE_YET, new or NONE_YET
@@ -92,9 +93,9 @@ class AbState:
                 del self.moments[kind]
 
     @property
-    def kinds(self) -> tuple[str, ...]:
+    def kinds(self) -> tuple[MetricKind, ...]:
         """The kinds of metric that units have reported, in order."""
-        present = {
+        present: dict[MetricKind, bool] = {
             MEAN: MEAN in self.moments,
             RATIO: RATIO in self.moments,
             BINARY: self.binary_n > 0,
@@ -126,7 +127,7 @@ class AbFold:
         """A row without units."""
         return AbState()
 
-    def add(self, state: AbState, values: Sequence[tuple[str, Contribution]]) -> None:
+    def add(self, state: AbState, values: Sequence[tuple[MetricKind, Contribution]]) -> None:
         """Count further units in."""
         for kind, contribution in values:
             state.change(kind, None, contribution)
@@ -159,8 +160,8 @@ class AbFold:
     def unpack(self, fields: Sequence[Any]) -> AbState:
         """What `pack` made."""
         units, conflicts, mean, ratio, (binary_n, conversions), (quantile_n, histogram), *_ = fields
-        packed = {kind: numbers for kind, numbers in ((MEAN, mean), (RATIO, ratio)) if numbers}
-        moments = {kind: unpack(numbers) for kind, numbers in packed.items()}
+        packed: dict[MetricKind, Any] = {MEAN: mean, RATIO: ratio}
+        moments = {kind: unpack(numbers) for kind, numbers in packed.items() if numbers}
         return AbState(units, conflicts, moments, binary_n, conversions, quantile_n, sketches.unpack(histogram))
 
     def summarise(self, state: AbState) -> Summary:
@@ -172,7 +173,7 @@ class AbFold:
         return summary | _described(state, state.kinds[0])
 
 
-def _described(state: AbState, kind: str) -> Summary:
+def _described(state: AbState, kind: MetricKind) -> Summary:
     if kind == BINARY:
         rate = state.conversions / state.binary_n
         return {"n": state.binary_n, "conversions": state.conversions, "rate": rate}
@@ -191,7 +192,7 @@ def subject_of(experiment: str, epoch: int, arm: str, metric: str) -> Subject:
     return experiment, str(epoch), arm, metric
 
 
-def kind(settings: Settings) -> TableKind[AbState, tuple[str, Contribution]]:
+def kind(settings: Settings) -> TableKind[AbState, tuple[MetricKind, Contribution]]:
     """The table.
 
     Its samples are its units' events, with the unit as their subject: `agents.experiments` folds them into units first.

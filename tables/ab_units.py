@@ -24,15 +24,19 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from contracts.experiments import AssignmentSample, ExperimentSample, decode_experiment_samples
+from contracts.experiments import AssignmentSample, ExperimentSample, MetricKind, decode_experiment_samples
 from contracts.names import Mode, Topic, experiment_channel
 from tables.fold import Column, Samples, Summary, TableKind
 
 FORMAT = 1
 # The kinds of metric, as contracts.experiments names them; rows hold their places in this list.
-MEAN, RATIO, BINARY, QUANTILE = KINDS = ("mean", "ratio", "binary", "quantile")
+MEAN: Final = "mean"
+RATIO: Final = "ratio"
+BINARY: Final = "binary"
+QUANTILE: Final = "quantile"
+KINDS: tuple[MetricKind, ...] = (MEAN, RATIO, BINARY, QUANTILE)
 
 _PLAIN = struct.Struct(">8sqd")
 _WITH_DENOMINATOR = struct.Struct(">8sqdd")
@@ -60,7 +64,7 @@ class Observation(NamedTuple):
 
     experiment: str
     metric: str
-    kind: str
+    kind: MetricKind
     id: bytes
     outcome: Outcome
 
@@ -75,7 +79,7 @@ class Standing(NamedTuple):
 
 
 UnitEvent: TypeAlias = Exposure | Observation
-Metric = tuple[str, str]
+Metric = tuple[str, MetricKind]
 """A metric's name and kind."""
 
 
@@ -235,7 +239,7 @@ def _pack(enrolment: Enrolment) -> tuple[list[object], list[object]]:
     return list(exposures), list(outcomes)
 
 
-def _pack_outcomes(kept: Mapping[bytes, Outcome], kind: str) -> bytes:
+def _pack_outcomes(kept: Mapping[bytes, Outcome], kind: MetricKind) -> bytes:
     if kind == RATIO:
         pack = _WITH_DENOMINATOR.pack
         return b"".join([pack(id_, *outcome) for id_, outcome in sorted(kept.items())])

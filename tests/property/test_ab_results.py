@@ -96,7 +96,7 @@ class Worker:
             assert folded in (Folded.COUNTED, Folded.REPEAT)
 
     def take(self) -> list[Batch]:
-        batches = self.partition.take()
+        batches = list(self.partition.take().batches)
         for batch in batches:
             assert sum(len(key) + len(value or b"") + 64 for key, value in batch) <= BATCH_BYTES
         return batches

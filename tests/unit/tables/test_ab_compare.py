@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from contracts.experiments import MetricKind
 from tables import stats
 from tables.ab_compare import Against, Arm, Result, compare
 from tables.ab_contributions import contribution_of
@@ -20,7 +21,7 @@ class Rows:
     def __init__(self) -> None:
         self.rows: dict[Subject, AbState] = {}
 
-    def unit(self, arm: str, *outcomes: tuple[str, str, float, float, int], epoch: int = 0) -> None:
+    def unit(self, arm: str, *outcomes: tuple[str, MetricKind, float, float, int], epoch: int = 0) -> None:
         """One unit, first exposed at 10; an outcome is (metric, kind, value, denominator, time)."""
         self._row(arm, ASSIGNED, epoch).assign(1, conflict=False)
         for metric, kind, value, below, ts_ms in outcomes:
@@ -72,9 +73,10 @@ def test_units_without_the_metric_count_with_a_total_of_zero():
 
 def test_conversions_are_of_all_units_assigned():
     rows = Rows()
+    bought: tuple[str, MetricKind, float, float, int] = ("bought", "binary", 1.0, 0, 20)
     for index in range(100):
-        rows.unit("control", *([("bought", "binary", 1.0, 0, 20)] if index < 10 else []))
-        rows.unit("b", *([("bought", "binary", 1.0, 0, 20)] if index < 20 else []))
+        rows.unit("control", *([bought] if index < 10 else []))
+        rows.unit("b", *([bought] if index < 20 else []))
     (result,) = rows.compared()
     assert [arm.value for arm in result.arms] == [0.2, 0.1]
     assert estimate(against(result, "b").lift).value == pytest.approx(1.0)

@@ -1,0 +1,234 @@
+"""Assignments and outcomes of experiments to results of their arms, and to messages.
+
+Where it stands: `agents.runner` hands it records of the experiments topic, whose key is the unit; it decodes them and
+`tables.ab_partition` folds them into the units' rows and this partition's share of the results; the messages' next stop
+is `contracts.push`.
+
+What it makes of a flush: batches of rows, each to be written whole (see `tables.ab_partition`); the running results of
+experiments that changed (push-latest, at most one a running_interval_s for each experiment and worker, since only the
+newest value matters). They are read from the store, so that they never tell what a restart would take back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from agents.effects import Effects
+from agents.experiment_messages import ExperimentMessages, messages_of
+from agents.records import letter_of
+from contracts import envelope
+from contracts.errors import ContractError, OutOfRange, TooLarge
+from contracts.names import TenantId, Topic
+from streams.kafka_producer import BATCH_BYTES
+from tables import ab_results, ab_units
+from tables.ab_partition import AbPartition, Folded
+from tables.ab_reading import rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agents.host import AgentHost
+    from agents.metrics import AgentMetrics
+    from contracts.experiments import ExperimentSample, MetricKind
+    from runtime.clock import Clock
+    from runtime.settings import Settings
+    from streams.dead_letters import DeadLetter
+    from streams.kafka_log import Outgoing
+    from streams.record_chunk import RecordChunk
+    from tables.ab_contributions import Contribution
+    from tables.ab_results import AbState
+    from tables.fold import TableKind
+    from tables.incarnations import Incarnation
+    from tables.routing import LocalRows
+    from tables.rows import WindowKey
+    from tables.store import Change
+    from tables.window_table import WindowTable
+
+NAME = "experiments"
+# Below a record batch, with room for the meta row of the source's incarnation and for the batch's own header.
+ROWS_BYTES = BATCH_BYTES - 10_000
+
+
+# Beyond this many experiments, those not told of for a while are forgotten; it only costs them their pace and time.
+MOST_HEARD = 10_000
+FORGET_S = 60.0
+
+# A tenant and the experiment's name.
+Experiment = tuple[TenantId, str]
+
+
+@dataclass
+class Heard:
+    """When this worker last told of an experiment, whichever of its partitions did; and its newest event."""
+
+    sent_s: float
+    newest_ms: int
+
+
+@dataclass(frozen=True)
+class Around:
+    """What the partitions of a worker share."""
+
+    kind: TableKind[AbState, tuple[MetricKind, Contribution]]
+    table: LocalRows
+    messages: ExperimentMessages
+    metrics: AgentMetrics
+    clock: Clock
+    settings: Settings
+    heard: dict[Experiment, Heard]
+
+
+def register(host: AgentHost) -> WindowTable:
+    """Attach the agent and declare its table."""
+    settings, sinks = host.settings, host.sinks
+    kind = ab_results.kind(settings)
+    table = host.table(ab_results.NAME, kind)
+    around = Around(kind, table, messages_of(settings), sinks.metrics, sinks.clock, settings, {})
+
+    def open_work(partition: int) -> ExperimentWork:
+        rows = AbPartition(
+            partition,
+            kind,
+            table.rows,
+            most_outcomes=settings.ab_results.unit_outcomes,
+            batch_bytes=ROWS_BYTES,
+            cache_bytes=settings.worker.row_cache_bytes,
+        )
+        return ExperimentWork(rows, table.incarnation(partition), around)
+
+    host.attach(NAME, Topic.EXPERIMENTS, open_work, table=table, describe="Experiments' events to results of arms.")
+    return table
+
+
+class ExperimentWork:
+    """One partition of the experiments topic."""
+
+    def __init__(self, rows: AbPartition, incarnation: Incarnation, around: Around) -> None:
+        self._rows = rows
+        self._incarnation = incarnation
+        self._meta: Change | None = incarnation.to_write
+        self._around = around
+        self._skew_ms = int(1000 * around.settings.worker.future_skew_s)
+        self._letters: list[DeadLetter] = []
+        # Rows in the flush under way, and rows that were written and not told of yet.
+        self._writing: frozenset[WindowKey] = frozenset()
+        self._to_tell: dict[Experiment, set[WindowKey]] = defaultdict(set)
+
+    # --- records in --------------------------------------------------------------------------------------------------
+
+    def fold(self, chunk: RecordChunk, now_s: float) -> None:
+        """Take in each event; what does not decode, or finds no room in its unit's row, becomes a dead letter."""
+        del now_s
+        refusals = chunk.refusals()
+        samples = self._around.kind.samples(chunk.payloads(without=refusals), self._around.settings.contracts.mode)
+        for index, error in samples.bad:
+            self._bury(chunk, index, refusals.get(index, error))
+        stamps_ms = chunk.timestamps_ms()
+        for place, index in enumerate(samples.indexes):
+            tenant_id = samples.tenants[place] or self._tenant_of(chunk, index)
+            if tenant_id is None:
+                continue
+            if samples.at_ms[place] > stamps_ms[index] + self._skew_ms:
+                limit = f"must not be more than {self._skew_ms} ms ahead of its record's timestamp, {stamps_ms[index]}"
+                sample = samples.values[place]
+                error = OutOfRange(event=sample.EVENT, field="ts", limit=limit, value=sample.ts_ms)
+                self._bury(chunk, index, error)
+                continue
+            self._fold_one(chunk, index, tenant_id, samples.values[place])
+
+    def _fold_one(self, chunk: RecordChunk, index: int, tenant_id: TenantId, sample: ExperimentSample) -> None:
+        try:
+            event = ab_units.event_of(sample, partial(self._name_of, chunk, index))
+        except ContractError as error:
+            self._bury(chunk, index, error)
+            return
+        position = self._incarnation.base + chunk.offsets[index]
+        match self._rows.fold(tenant_id, sample.unit, event, position):
+            case Folded.COUNTED:
+                heard = self._around.heard.setdefault((tenant_id, sample.experiment), Heard(-math.inf, sample.ts_ms))
+                heard.newest_ms = max(heard.newest_ms, sample.ts_ms)
+            case Folded.REPEAT:
+                self._around.metrics.events.labels(NAME, "duplicate").inc()
+            case Folded.TOO_MANY:
+                most = self._around.settings.ab_results.unit_outcomes
+                limit = f"must have at most ab_results.unit_outcomes = {most} outcomes"
+                self._bury(chunk, index, OutOfRange(event=sample.EVENT, field="unit", limit=limit, value=sample.unit))
+            case Folded.TOO_LARGE:
+                limit = f"must change at most {ROWS_BYTES} bytes of rows, the unit's and its arms'"
+                self._bury(chunk, index, TooLarge(event=sample.EVENT, field="unit", limit=limit, value=sample.unit))
+
+    def _name_of(self, chunk: RecordChunk, index: int) -> str:
+        """What tells an outcome without an event id from others: the id of its envelope, else where it stands.
+
+        Raises:
+            BadText: the record's headers are not text.
+        """
+        record = chunk.record(index)
+        dedupe_id = envelope.from_headers(record.headers).dedupe_id
+        return f"ce {dedupe_id}" if dedupe_id else f"at {self._incarnation.number}/{record.partition}/{record.offset}"
+
+    def _tenant_of(self, chunk: RecordChunk, index: int) -> TenantId | None:
+        try:
+            return envelope.from_headers(chunk.record(index).headers).tenant_id
+        except ContractError as error:
+            self._bury(chunk, index, error)
+            return None
+
+    def _bury(self, chunk: RecordChunk, index: int, error: ContractError) -> None:
+        self._letters.append(letter_of(chunk.record(index), consumer=NAME, error=error))
+
+    # --- effects out -------------------------------------------------------------------------------------------------
+
+    def take(self, now_s: float) -> Effects:
+        """Changed rows in batches that are not to be split, and what is to be told of those written before."""
+        taken = self._rows.take()
+        self._writing = taken.results
+        batches = taken.batches
+        if self._meta is not None and batches:
+            batches = ((self._meta, *batches[0]), *batches[1:])
+            self._meta = None
+        effects = Effects(tuple(self._letters), push=tuple(self._due(now_s)), row_batches=batches)
+        self._letters = []
+        return effects
+
+    def settled(self, effects: Effects) -> None:
+        """What was taken is in the store: it may be told, and read from there."""
+        del effects
+        self._rows.settled()
+        for key in self._writing:
+            self._to_tell[key.tenant_id, key.subject[0]].add(key)
+        self._writing = frozenset()
+
+    def _due(self, now_s: float) -> Iterator[Outgoing]:
+        """Messages of the experiments that were told of long enough ago."""
+        interval_s, heard = self._around.settings.worker.running_interval_s, self._around.heard
+        if not self._around.table.active:
+            return  # a rebalance is under way
+        now_ms = int(1000 * self._around.clock.wall_s())
+        for experiment in list(self._to_tell):
+            known = heard.setdefault(experiment, Heard(-math.inf, now_ms))
+            if now_s - known.sent_s >= interval_s:
+                known.sent_s = now_s
+                yield from self._running(experiment, self._to_tell.pop(experiment), known.newest_ms, now_ms)
+        if len(heard) > MOST_HEARD:
+            for experiment in [e for e, known in heard.items() if now_s - known.sent_s > FORGET_S]:
+                del heard[experiment]
+
+    def _running(
+        self, experiment: Experiment, changed: set[WindowKey], newest_ms: int, now_ms: int
+    ) -> Iterator[Outgoing]:
+        """What changed of an experiment, over all partitions of this worker."""
+        around, (tenant_id, name) = self._around, experiment
+        partitions = around.table.active
+        metrics: dict[int, set[str]] = defaultdict(set)
+        for key in changed:
+            metrics[int(key.subject[1])].add(key.subject[3])
+        for epoch, wanted in sorted(metrics.items()):
+            rows = rows_of(around.kind, around.table.rows, partitions, tenant_id, name, epoch, wanted)
+            yield from around.messages.running(
+                tenant_id, rows, partitions=partitions, newest_ms=newest_ms, now_ms=now_ms
+            )
