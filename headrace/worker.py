@@ -51,7 +51,7 @@ def build(settings: Settings, clock: Clock) -> HeadraceApp:
     retrieval.register(host)
     backfill.register(host)  # behind all agents that have tables
     views = table_views(app, settings, clock, host.tables)
-    app.burial, app.outlet = burial, kafka
+    app.burial, app.outlet, app.metrics = burial, kafka, metrics
     app.web_service = WorkerWeb(settings.worker.host, lambda: app.conf.web_port, health, metrics, views.add_to)
     _connect(app, host, health)
     return app

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from faust import Table
 
+from runtime.logs import get_logger
 from tables.incarnations import Incarnation, incarnation_of
 from tables.recovery import Changelog, Progress, changes_of, prepare
 from tables.store import MemoryStore
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from runtime.clock import Clock
     from tables.recovery import ReplayedRecord
     from tables.store import RowStore
+    from tables.table_metrics import TableMetrics
+
+
+log = get_logger(__name__)
 
 
 class Watch(Protocol):
@@ -67,20 +72,19 @@ class WindowTable(Table[bytes, bytes]):
     on_owned: Callable[[frozenset[int]], None]
     replayed: int
     """Changelog records taken in since the last rebalance, of owned and standby partitions."""
-    recovery_s: float
-    """How long the last recovery took: from the assignment of partitions until they were owned and complete."""
-
     _watch: Watch
     _clock: Clock
+    _metrics: TableMetrics
     _assigned_s: float
     _source_incarnation: str
     _held: frozenset[int]
 
-    def use(self, rows: RowStore, watch: Watch, clock: Clock) -> None:
+    def use(self, rows: RowStore, watch: Watch, clock: Clock, metrics: TableMetrics) -> None:
         """Keep rows in `rows`, and ask `watch` about the changelog. Before the app starts."""
         self.rows = rows
         self._watch = watch
         self._clock = clock
+        self._metrics = metrics
 
     @property
     def changelog_name(self) -> str:
@@ -89,7 +93,9 @@ class WindowTable(Table[bytes, bytes]):
 
     @property
     def progress(self) -> Progress:
-        """How far the recovery of owned partitions is."""
+        """How far the recovery of owned partitions is; zeros when none is under way."""
+        if self.recovered:
+            return Progress(0, 0)
         remaining = cast("TableManager", self.app.tables).recovery.active_remaining()
         left = sum(count for tp, count in remaining.items() if tp.topic == self.changelog_name)
         return Progress(self.replayed, max(0, left))
@@ -133,6 +139,7 @@ class WindowTable(Table[bytes, bytes]):
             records = [record for record in records if record.offset >= checkpoint]
         self.rows.write(partition, changes_of(self.rows, partition, records), records[-1].offset + 1)
         self.replayed += len(records)
+        self._metrics.replayed.labels(self.name).inc(len(records))
 
     def apply_changelog_batch(self, batch: Iterable[EventT[bytes]]) -> None:
         """Take in events as `replay` does, which has had them before."""
@@ -148,8 +155,12 @@ class WindowTable(Table[bytes, bytes]):
             self.rows.release(partition)
         self.active = frozenset(tp.partition for tp in active_tps)
         self.recovered = True
-        self.recovery_s = self._clock.monotonic_s() - self._assigned_s
         self.on_owned(self.active)
+        took_s = self._clock.monotonic_s() - self._assigned_s
+        log.info("table recovered", table=self.name, replayed=self.replayed, took_s=round(took_s, 3))
+        self._metrics.recovery.labels(self.name).set(took_s)
+        self._metrics.partitions.labels(self.name, "active").set(len(active_tps))
+        self._metrics.partitions.labels(self.name, "standby").set(len(standby_tps))
 
 
 def window_table(app: faust.App, name: str, partitions: int) -> WindowTable:
@@ -161,10 +172,14 @@ def window_table(app: faust.App, name: str, partitions: int) -> WindowTable:
     table.recovered = False
     table.on_owned = _nobody
     table.replayed = 0
-    table.recovery_s = 0.0
     table._source_incarnation = ""  # noqa: SLF001  Faust makes tables itself, by keywords it knows
     table._held = frozenset()  # noqa: SLF001
     app.tables.add(table)
+
+    @app.on_partitions_revoked.connect(weak=False)
+    async def revoked(*_args: object, **_kwargs: object) -> None:
+        table.active, table.recovered = frozenset(), False
+
     return table
 
 

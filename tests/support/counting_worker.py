@@ -87,6 +87,7 @@ def build(settings: Settings) -> HeadraceApp:
     source = kafka_topic(settings.prefix, Topic.TOOLS)
     batches.install(app, settings.kafka, [source], lambda: health.set_ready("reading", ok=True))
     app.outlet, app.burial = Outlet(settings.kafka, clock), Burial(settings.postgres)
+    app.metrics = metrics
     app.web_service = WorkerWeb(settings.worker.host, lambda: app.conf.web_port, health, metrics, lambda _app: None)
     host = AgentHost(app, settings, Sinks(app.outlet, app.burial, AgentMetrics(metrics), clock, fatal=end_process))
     table = window_table(app, TABLE, settings.kafka.partitions)
@@ -115,7 +116,6 @@ def _tell(table: WindowTable) -> None:
             "owned": sorted(partitions),
             "standby": sorted(table.rows.partitions() - partitions),
             "replayed": table.replayed,
-            "recovery_s": table.recovery_s,
             "rows": len(rows),
             "total": sum(row[3] for row in rows.values()),
         }
