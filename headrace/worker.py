@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from agents import audio, backfill, orders, retrieval, tool_calls
+from agents import audio, backfill, experiments, orders, retrieval, tool_calls
 from agents.burial import Burial
 from agents.host import AgentHost
 from agents.metrics import AgentMetrics
@@ -28,7 +28,7 @@ from runtime.settings import Settings, load
 from streams import batches
 from streams.kafka_outlet import Outlet
 
-SOURCES = (Topic.ORDERS, Topic.TOOLS, Topic.RAG, Topic.VOICE, Topic.REPLACEMENTS)
+SOURCES = (Topic.ORDERS, Topic.TOOLS, Topic.RAG, Topic.VOICE, Topic.EXPERIMENTS, Topic.REPLACEMENTS)
 
 
 def build(settings: Settings, clock: Clock) -> HeadraceApp:
@@ -49,6 +49,7 @@ def build(settings: Settings, clock: Clock) -> HeadraceApp:
     tool_calls.register(host)
     audio.register(host)
     retrieval.register(host)
+    experiments.register(host)
     backfill.register(host)  # behind all agents that have tables
     views = table_views(app, settings, clock, host.tables)
     app.burial, app.outlet, app.metrics = burial, kafka, metrics

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tables import audio_quality, retrieval_quality, tool_latency
+from tables import ab_results, audio_quality, retrieval_quality, tool_latency
 
 if TYPE_CHECKING:
     from runtime.settings import Settings
@@ -17,5 +17,6 @@ def catalogue(settings: Settings) -> dict[str, TableKind[Any, Any]]:
         tool_latency.kind(settings),
         *audio_quality.kinds(settings),
         retrieval_quality.kind(settings),
+        ab_results.kind(settings),
     ]
     return {kind.name: kind for kind in kinds}
