@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agents.tool_calls import surroundings, window_rules
-from agents.window_work import WindowWork
+from agents.window_work import Surroundings, WindowWork
+from contracts.names import Topic, kafka_topic
 from tables.window_partition import WindowPartition
+from tables.windows import rules_of
 
 if TYPE_CHECKING:
     from agents.host import AgentHost
@@ -24,12 +25,21 @@ def attach(
     """Run an agent of the name over the kind's topic, and declare its table, which has the kind's name."""
     settings, clock = host.settings, host.sinks.clock
     table = host.table(kind.name, kind)
-    rules, around = window_rules(settings, lengths), surroundings(host, name)
+    rules, around = rules_of(lengths, settings.worker), surroundings(host, name)
 
     def open_work(partition: int) -> WindowWork[S]:
-        rows: WindowPartition[S] = WindowPartition(partition, kind, rules, table.rows, settings.worker.row_cache_bytes)
+        incarnation = table.incarnation(partition)
+        rows: WindowPartition[S] = WindowPartition(
+            partition, kind, rules, table.rows, settings.worker.row_cache_bytes, base=incarnation.base
+        )
         rows.recover(clock.monotonic_s())
-        return WindowWork(rows, messages, around)
+        return WindowWork(rows, messages, around, first=incarnation.to_write)
 
     host.attach(name, kind.topic, open_work, table=table, describe=kind.describe)
     return table
+
+
+def surroundings(host: AgentHost, name: str) -> Surroundings:
+    """What an agent of the name gives its partitions' work."""
+    late = kafka_topic(host.settings.prefix, Topic.LATE)
+    return Surroundings(name, late, host.settings, host.sinks.metrics, host.sinks.clock)

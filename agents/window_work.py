@@ -112,12 +112,16 @@ class WindowWork(Generic[S]):
         messages: WindowMessages[S],
         around: Surroundings,
         alerts: WindowAlerts[S] | None = None,
+        *,
+        first: Change | None = None,
     ) -> None:
+        """`first` is written with the first rows (the source's incarnation)."""
         self.rows = rows
         self._kind: TableKind[S, Any] = rows.kind
         self._messages = messages
         self._around = around
         self._alerts = alerts
+        self._first = first
         self._opened_s = around.clock.monotonic_s()
         self._skew_ms = rows.rules.future_skew_ms
         self._running_s = around.settings.worker.running_interval_s
@@ -227,6 +231,9 @@ class WindowWork(Generic[S]):
             changes += self._alerts.take_changed()
             push += self._alerts.take_messages(partition=self.rows.number, now_ms=now_ms)
         push += self._running(dirty, now_s, now_ms)
+        if changes and self._first is not None:
+            changes.insert(0, self._first)
+            self._first = None
         changes += [(self.rows.encode_key(key), None) for key in self.rows.take_expired(now_s)]
         effects = Effects(tuple(self._letters), tuple(changes), tuple(push), tuple(self._late))
         self._letters, self._late = [], []

@@ -104,7 +104,24 @@ class ToolSample(msgspec.Struct, gc=False, frozen=True):
         return bytes(self.error) not in _NO_ERROR
 
 
+class _GivenCall(msgspec.Struct, gc=False, frozen=True):
+    """What statistics need of a `tool_call` whose further keys are not what ours mean by those names.
+
+    chat_tool_v1 leaves them free: they must not make the call a bad one.
+    """
+
+    event: Literal["tool_call"]
+    version: str
+    tool: Id
+    latency_ms: LatencyMs
+    ts: str
+    tenant: str | IntegerId | None = msgspec.field(name="tenant_id", default=None)
+    status: str | None = None
+    error: msgspec.Raw = _NO_RAW
+
+
 _decoder = msgspec.json.Decoder(ToolSample)
+_given_decoder = msgspec.json.Decoder(_GivenCall)
 # Reads a column of RFC 3339 times to milliseconds; None when one of them is not in the form that it knows.
 TimeColumn = Callable[[Sequence[str]], Sequence[int] | None]
 
@@ -201,7 +218,10 @@ def _one(value: bytes, mode: Mode) -> tuple[ToolSample, datetime]:
     try:
         sample = _decoder.decode(value)
     except (ValueError, RecursionError) as error:
-        raise _why(value, str(error)) from None
+        given = _given(value)
+        if given is None:
+            raise _why(value, str(error)) from None
+        sample = given
     try:
         moment = msgspec.convert(sample.ts, datetime)
     except ValueError as error:
@@ -210,6 +230,15 @@ def _one(value: bytes, mode: Mode) -> tuple[ToolSample, datetime]:
     if problem is not None:
         raise problem
     return sample, moment
+
+
+def _given(value: bytes) -> ToolSample | None:
+    """A call as chat_tool_v1 has it, its free keys left out; None when it is none."""
+    try:
+        given = _given_decoder.decode(value)
+    except (ValueError, RecursionError):
+        return None
+    return ToolSample(**msgspec.structs.asdict(given))
 
 
 def _why(value: bytes, complaint: str) -> ContractError:

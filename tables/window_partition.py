@@ -62,11 +62,15 @@ class WindowPartition(Generic[S]):
         rules: WindowRules,
         store: RowStore,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        *,
+        base: int = 0,
     ) -> None:
+        """`base` is added to offsets to make positions (`tables.incarnations`)."""
         self.number = number
         self.kind = kind
         self.rules = rules
         self.marks = Watermarks(idle_s=rules.idle_s)
+        self._base = base
         self.position = -1
         """No row holds a record above it."""
         self._codec: RowCodec[S] = RowCodec(kind)
@@ -99,6 +103,8 @@ class WindowPartition(Generic[S]):
         """
         if not samples.at_ms:
             return Outcome()
+        if self._base:
+            offsets = [self._base + offset for offset in offsets]
         if offsets[samples.indexes[0]] > self.position and self._all_in_time(samples.at_ms, record_ms):
             outcome = self._fold_groups(samples, offsets[samples.indexes[-1]], now_s)
         else:
@@ -129,7 +135,8 @@ class WindowPartition(Generic[S]):
         tenants: Iterable[Any] = samples.tenants
         self.marks.observe_all(tenants, samples.at_ms, now_s)
         outcome: Outcome[S] = Outcome()
-        some_are_over = self._some_are_over(min(samples.at_ms))
+        # Asked once: hardly any chunk has an event for a window that is over.
+        some_are_over = min(samples.at_ms) + self.rules.lateness_ms <= self.marks.newest_ms
         add = self.kind.fold.add
         for plain, group in groups.items():
             row = self._rows.touch(plain)
@@ -277,10 +284,6 @@ class WindowPartition(Generic[S]):
             return True
         newest_ms = self.marks.newest_start_ms(key.tenant_id, self.rules.size_ms)
         return newest_ms is not None and key.start_ms + self.rules.size_ms + self.rules.retention_ms <= newest_ms
-
-    def _some_are_over(self, oldest_ms: int) -> bool:
-        """Whether any window of a chunk may have been over; asked once, since hardly any chunk has one."""
-        return oldest_ms + self.rules.lateness_ms <= self.marks.newest_ms
 
     def _is_late(self, key: WindowKey, row: Row[S], now_s: float) -> bool:
         return row.announced >= 0 or self.is_over(key, now_s)

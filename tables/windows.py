@@ -19,8 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from contracts.names import TenantId
+
+if TYPE_CHECKING:
+    from runtime.settings import WorkerSettings
+    from runtime.settings_tables import TableSettings
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,18 @@ class WindowRules:
     def forget_ms(self) -> int:
         """A tenant that has been silent for this long, by the broker's clock, is forgotten with all of its rows."""
         return max(2 * self.retention_ms, 86_400_000)
+
+
+def rules_of(table: TableSettings, worker: WorkerSettings) -> WindowRules:
+    """A table's lengths, as its partitions take them."""
+    return WindowRules(
+        size_ms=1000 * table.window_s,
+        retention_ms=1000 * table.retention_s,
+        lateness_ms=int(1000 * table.lateness_s),
+        accept_late_ms=int(1000 * min(table.accept_late_s, table.retention_s)),
+        future_skew_ms=int(1000 * worker.future_skew_s),
+        idle_s=worker.idle_close_s,
+    )
 
 
 def window_start_ms(at_ms: int, size_ms: int) -> int:

@@ -77,15 +77,15 @@ def replay(  # noqa: PLR0913 - one argument an option
 
 def run(settings: Settings, clock: Clock, options: ReplayOptions) -> int:
     """Replay and report; the exit status is 1 when windows were left as they are, else 0."""
-    from agents.tool_calls import window_rules
     from headrace.commands.archive import writing_alone
     from headrace.replay.options import lengths_of, table_of
     from headrace.replay.progress import Steps
     from headrace.replay.run import Replay
+    from tables.windows import rules_of
 
     with suppress(OSError):
         os.nice(NICER)
-    rules = window_rules(settings, lengths_of(settings, table_of(settings, options.table)))
+    rules = rules_of(lengths_of(settings, table_of(settings, options.table)), settings.worker)
     with writing_alone(options.state / options.table):
         report = asyncio.run(Replay(settings, clock, options, rules).run(Steps(clock)))
     _show(report, clock, options)

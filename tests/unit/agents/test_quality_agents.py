@@ -10,7 +10,6 @@ import pytest
 
 from agents import audio_messages, retrieval_messages
 from agents.metrics import AgentMetrics
-from agents.tool_calls import window_rules
 from agents.window_work import Surroundings, WindowMessages, WindowWork
 from contracts import push
 from runtime.clock import ManualClock
@@ -23,6 +22,7 @@ from tables.fold import TableKind
 from tables.row_codec import RowCodec
 from tables.store import MemoryStore
 from tables.window_partition import WindowPartition
+from tables.windows import rules_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = Settings()
@@ -43,7 +43,7 @@ class Bench:
         self.store = MemoryStore()
         self.offset = -1
         lengths = SETTINGS.retrieval_quality if kind is RETRIEVAL else SETTINGS.audio_quality
-        rows: WindowPartition[Any] = WindowPartition(0, kind, window_rules(SETTINGS, lengths), self.store)
+        rows: WindowPartition[Any] = WindowPartition(0, kind, rules_of(lengths, SETTINGS.worker), self.store)
         around = Surroundings("quality", "headrace.late", SETTINGS, AgentMetrics(Metrics()), self.clock)
         self.work = WindowWork(rows, messages, around)
         self.letters: list[Any] = []

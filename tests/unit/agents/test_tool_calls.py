@@ -9,7 +9,7 @@ from agents.effects import Effects
 from agents.latency_alerts import LatencyAlerts
 from agents.latency_messages import messages_of
 from agents.metrics import AgentMetrics
-from agents.tool_calls import alert_rule, window_rules
+from agents.tool_calls import alert_rule
 from agents.window_work import Surroundings, WindowWork
 from runtime.clock import ManualClock
 from runtime.metrics import Metrics
@@ -19,6 +19,7 @@ from tables import tool_latency as tl
 from tables.rows import newest
 from tables.store import MemoryStore
 from tables.window_partition import WindowPartition
+from tables.windows import rules_of
 from tests.support.chunks import LogRecord, chunk
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -43,7 +44,7 @@ class Bench:
             kept = value if value is None else newest(store.get(0, key), value)
             store.write(0, [(key, kept)])
         self.store = store
-        rules = window_rules(self.settings, self.settings.tool_latency)
+        rules = rules_of(self.settings.tool_latency, self.settings.worker)
         rows = WindowPartition(0, tl.kind(self.settings), rules, store)
         rows.recover(self.clock.monotonic_s())
         messages = messages_of(self.settings)
@@ -320,7 +321,7 @@ def test_errors_are_counted_by_class_and_cache_hits_apart():
     bench = Bench()
     body = {"event": "tool_executed", "version": "1.0", "tenant_id": TENANT, "tool": "t", "latency_ms": 1}
     ts = bench.clock.now().isoformat()
-    more: list[dict[str, object]] = [
+    more: list[dict[str, str | int]] = [
         {"status": "ok", "cache_hit": True},
         {"status": "ok", "cache_hit": False},
         {"status": "error", "error_class": "http_500", "cache_hit": False},

@@ -150,3 +150,16 @@ def test_a_document_that_reaches_over_a_border_never_counts_as_a_neighbours(valu
 def test_a_value_over_several_lines_is_taken():
     pretty = json.dumps(json.loads(value()), indent=2).encode()
     assert len(decode_tool_samples([value(), pretty + b"\n"], mode="strict").samples) == 2
+
+
+@pytest.mark.parametrize(
+    "free",
+    [{"tool_version": 2}, {"tool_version": ""}, {"cache_hit": "yes"}, {"cache_hit": 1}, {"error_class": 5}],
+    ids=str,
+)
+def test_keys_that_the_given_schema_leaves_free_do_not_make_a_tool_call_bad(free: dict[str, object]):
+    values = [value(), value(event="tool_call", args={}, **free)]
+    samples, _, bad, _ = decode_tool_samples(values, mode="strict")
+    assert bad == []
+    assert (samples[1].tool_version, samples[1].cache_hit, samples[1].error_class) == (None, None, None)
+    assert decode_tool_samples([value(**free)], mode="strict").bad
