@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from contracts import errors
+from contracts.codec import decode
+from contracts.errors import WHOLE
 from contracts.names import Mode
 from tests.support.samples import MODES, TOPICS, decoded, refusal, value
 
@@ -61,7 +63,11 @@ def test_a_bad_value_is_set_apart_and_its_neighbours_are_kept(
 @each_mode
 @pytest.mark.parametrize("text", ["", "x" * 300, "a\0", "a\x1f", "a\x7f", "\ud800", None, [], 1.5])
 def test_an_id_that_cannot_be_a_key_is_refused(event: str, mode: Mode, text: object):
-    assert refusal(event, mode, **{TOPICS[event][1]: text}).field == TOPICS[event][1]
+    field = TOPICS[event][1]
+    assert refusal(event, mode, **{field: text}).field == field
+    with pytest.raises(errors.ContractError) as caught:
+        decode(value(event, **{field: text}), mode=mode)
+    assert caught.value.field in (field, WHOLE)
 
 
 @each_event
@@ -94,13 +100,23 @@ def test_strict_refuses_a_naive_time_and_an_integer_for_an_id_that_compat_takes(
 @each_event
 @pytest.mark.parametrize(
     "shape",
-    ["two in one", "split object", "open text", "text over a border", "line break inside", "empty", "deep"],
+    [
+        "two in one",
+        "split object",
+        "end in the next",
+        "open text",
+        "text over a border",
+        "line break inside",
+        "empty",
+        "deep",
+    ],
 )
 def test_a_document_that_reaches_over_a_border_never_counts_as_a_neighbours(event: str, shape: str):
     good = value(event)
     values = {
         "two in one": [good + good, b""],
         "split object": [good + b"\n" + good, good[:-1], b"}"],
+        "end in the next": [good[:-1], b"}" + good],
         "open text": [b'{"a":"' + good[1:], good],
         "text over a border": [good[:-1] + b',"x":"}', b'{"}', good + b"\n" + good],
         "line break inside": [good[:-1] + b'\n,"x":{}}\n', good],
