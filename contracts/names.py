@@ -75,7 +75,7 @@ class Stream(StrEnum):
 
 
 class Topic(StrEnum):
-    """The Kafka topics: the six sources, then what is derived from them, then what replay and owners tell each other."""
+    """The Kafka topics: the six sources, what is derived from them, and what replay and owners tell each other."""
 
     ORDERS = "orders"
     TOOLS = "tools"

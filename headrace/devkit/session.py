@@ -128,7 +128,7 @@ class Session:
 
     async def _tables(self, client: http.Client, card: Endpoints) -> verify.Tables:
         access = {tenant.id: tenant.token for tenant in card.tenants.values()}
-        tables = verify.Tables(client, card.workers, access, self.settings.worker.window_s)
+        tables = verify.Tables(client, card.workers, access, self.settings.tool_latency.window_s)
         return replace(tables, since_ms=await verify.first_clean_window_ms(tables))
 
     def _show(self, report: Report, faults_found: list[str]) -> int:
