@@ -12,6 +12,8 @@ from tables.rows import Subject
 from tables.shares import Line as Row
 
 SHOWN_SUBJECTS = 200
+# What is wider than the window: reachable with the keyboard, so that it can be scrolled without a mouse.
+SCROLLED = '<div class="scroll" tabindex="0" role="region" aria-label="{}">'
 
 
 def figures(answer: Answer, subjects: Sequence[Subject]) -> str:
@@ -46,7 +48,7 @@ def overview(answer: Answer, link: Callable[[Subject], str]) -> str:
     what = " / ".join(answer.query.kind.parts)
     said = f"{len(of):,} in these rows" + (f", {SHOWN_SUBJECTS} of them listed" if len(of) > SHOWN_SUBJECTS else "")
     return (
-        f'<section><div class="scroll"><table><caption>{escape(said)}</caption><thead><tr>'
+        f"<section>{SCROLLED.format('Overview')}<table><caption>{escape(said)}</caption><thead><tr>"
         f'<th scope="col">{escape(what)}</th>{head}<th scope="col" class="num">rows</th></tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div></section>"
     )

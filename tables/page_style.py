@@ -30,19 +30,19 @@ form{display:flex;flex-wrap:wrap;gap:8px 12px;align-items:end}
 label{display:grid;gap:2px;color:var(--muted);font-size:12px}
 input,button{font:inherit;color:inherit;padding:5px 9px;border:1px solid var(--line);border-radius:6px;
 background:var(--page);min-width:0}
-input{width:15ch}
+input{width:21ch}
 input.when{width:25ch}
 button{background:var(--panel);cursor:pointer}
 .note{background:var(--warn-soft);color:var(--warn);border-color:var(--warn)}
 .note p{margin:0}
 .charts{display:grid;gap:12px;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr))}
 figure{margin:0}
-figcaption{display:flex;flex-wrap:wrap;gap:2px 14px;font-weight:600}
+figcaption{display:flex;flex-wrap:wrap;align-items:baseline;gap:2px 14px;font-weight:600}
 .key{color:var(--muted);font-weight:400;font-size:12px}
 .key svg{width:22px;height:8px;margin-right:4px;vertical-align:middle}
 .chart{width:100%;height:auto;display:block}
 .chart .grid{stroke:var(--grid)}
-.axis{fill:var(--muted);font-size:11px}
+.axis{fill:var(--muted);font-size:13px}
 .line,.spark polyline{fill:none;stroke-width:1.8;stroke-linejoin:round}
 .spark{width:120px;height:24px;display:block}
 .s0{stroke:var(--s0)}.s1{stroke:var(--s1)}.s2{stroke:var(--s2)}.s3{stroke:var(--s3)}.s4{stroke:var(--s4)}

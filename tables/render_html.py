@@ -11,7 +11,7 @@ from html import escape
 from urllib.parse import quote, urlencode
 
 from tables.answers import Answer, TableState, subject_path, value_text
-from tables.html_charts import figures, overview
+from tables.html_charts import SCROLLED, figures, overview
 from tables.page_style import CSS
 from tables.query import RANGE, duration_text
 from tables.recovery import Progress
@@ -77,10 +77,10 @@ def page(answer: Answer, where: Where) -> bytes:
         body.append('<section><p class="empty">No rows in this time. Try a longer one.</p></section>')
     elif answer.query.size_ms:
         body.append(figures(answer, subjects))
-    if len(subjects) > 1:
+    if answer.lines and len(where.path) < len(kind.parts):
         body.append(overview(answer, lambda subject: where.of_subject(kind.name, kind.parts, subject)))
     if answer.lines:
-        body.append(_rows(answer))
+        body.append(_rows(answer, where))
     title = " / ".join((kind.name, *(where.path or ())))
     return document(title, kind.describe, "".join(body), where)
 
@@ -124,7 +124,7 @@ def _form(answer: Answer, where: Where) -> str:
     inputs = "".join(_input(name, params.get(name, "")) for name in fields)
     hidden = '<input type="hidden" name="format" value="html">' if params.get("format") == "html" else ""
     asked = urlencode({name: value for name, value in params.items() if name != "format"})
-    others = " ".join(
+    others = " or ".join(
         f'<a href="?{escape(f"{asked}&format={form}".lstrip("&"))}">{form}</a>' for form in ("csv", "json")
     )
     return (
@@ -146,22 +146,24 @@ def _note(missing: Sequence[Missing]) -> str:
     return f'<section class="note" role="status"><p>Rows may be missing. {escape(told)}</p></section>'
 
 
-def _rows(answer: Answer) -> str:
-    names = [name for name in line_names(answer.query.kind) if name != "tenant_id"]
-    texts = {"window_start", "window_end", *answer.query.kind.parts}
-    described = {column.name: column.describe for column in answer.query.kind.columns}
+def _rows(answer: Answer, where: Where) -> str:
+    kind = answer.query.kind
+    left_out = {"tenant_id", "window_end", *kind.parts[: len(where.path)]}  # the title says these
+    names = [name for name in line_names(kind) if name not in left_out]
+    texts = {"window_start", *kind.parts}
+    described = {column.name: column.describe for column in kind.columns}
     shown = answer.lines[: -SHOWN_ROWS - 1 : -1]
     head = "".join(
         f'<th scope="col"{_class(name not in texts)} title="{escape(described.get(name, ""))}">{escape(name)}</th>'
         for name in names
     )
-    lines = "".join(f"<tr>{''.join(_cells(line[name] for name in names))}</tr>" for line in shown)
-    said = f"{len(answer.lines):,} rows, the newest first"
+    lines = "".join(f"<tr>{''.join(_cells(_short(name, line[name]) for name in names))}</tr>" for line in shown)
+    said = f"{len(answer.lines):,} rows, the newest first" + (", times in UTC" if answer.query.size_ms else "")
     said += f"; {SHOWN_ROWS} of them are listed" if len(answer.lines) > SHOWN_ROWS else ""
     following = answer.next_link
     more = f'<nav class="pages"><a href="{escape(following)}">Later rows</a></nav>' if following else ""
     return (
-        f'<section><div class="scroll"><table><caption>{said}</caption><thead><tr>{head}</tr></thead>'
+        f"<section>{SCROLLED.format('Rows')}<table><caption>{said}</caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{lines}</tbody></table></div>{more}</section>"
     )
 
@@ -170,6 +172,13 @@ def _cells(values: Iterable[object]) -> Iterable[str]:
     for value in values:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         yield f"<td{_class(number)}>{escape(value_text(value))}</td>"
+
+
+def _short(name: str, value: object) -> object:
+    """A time without what is the same in all of them."""
+    if name != "window_start" or not isinstance(value, str):
+        return value
+    return value.replace("T", " ").removesuffix("Z").removesuffix(".000")
 
 
 def _class(number: bool) -> str:  # noqa: FBT001 - read as _class(is it a number)

@@ -1,7 +1,7 @@
 """The tables' pages in a headless Chromium, through a real gateway, signed in with its cookie.
 
-Skipped with its reason where Chromium is not installed; in CI that is a failure. With HEADRACE_SCREENSHOT=FILE.png the
-page of one tool is kept as a picture: docs/tables/page.png is made so.
+Skipped with its reason where Chromium is not installed; in CI that is a failure. HEADRACE_TEST_SCREENSHOT=FILE.png
+keeps the page of one tool as a picture: docs/tables/page.png is made so.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ def test_a_signed_in_browser_walks_from_the_tables_to_one_tools_charts(
                 paths = await charts.last.locator("path.line").evaluate_all("all => all.map(p => p.getAttribute('d'))")
                 assert len(paths) == 3
                 assert all(path.count("M") == 2 for path in paths), "the hole is drawn as one"
-                await page.screenshot(path=os.environ.get("HEADRACE_SCREENSHOT"), full_page=False)
+                await page.set_viewport_size({"width": 1200, "height": 860})
+                await page.screenshot(path=os.environ.get("HEADRACE_TEST_SCREENSHOT"), full_page=False)
                 await page.fill("input[name=size]", "1m")
                 await page.click("button[type=submit]")
                 assert "size=1m" in page.url
