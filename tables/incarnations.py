@@ -51,7 +51,11 @@ class Incarnation(NamedTuple):
 
 def incarnation_of(rows: RowStore, partition: int, source: str) -> Incarnation:
     """The incarnation of a recovered partition whose source topic's id is now `source`."""
-    raw = rows.get(partition, META_KEY)
+    return incarnation_after(rows.get(partition, META_KEY), source)
+
+
+def incarnation_after(raw: bytes | None, source: str) -> Incarnation:
+    """The same, of the partition's meta row; None: it has none."""
     number = -1
     if raw is not None:
         _format, number, _announced, known = _decode(raw)

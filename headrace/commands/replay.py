@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,11 +86,10 @@ def run(settings: Settings, clock: Clock, options: ReplayOptions) -> int:
     with suppress(OSError):
         os.nice(NICER)
     rules = rules_of(lengths_of(settings, table_of(settings, options.table)), settings.worker)
-    with writing_alone(options.state / options.table):
+    with nullcontext() if options.dry_run else writing_alone(options.state / options.table):
         report = asyncio.run(Replay(settings, clock, options, rules).run(Steps(clock)))
     _show(report, clock, options)
-    left = 0 if report.applied is None else len(report.applied.newer)
-    return 0 if options.dry_run or not (report.refused or left) else 1
+    return 0 if options.dry_run or not (report.refused or report.unsettled) else 1
 
 
 def _show(report: Report, clock: Clock, options: ReplayOptions) -> None:

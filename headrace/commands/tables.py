@@ -85,6 +85,9 @@ def show(  # noqa: PLR0913 - one argument an option
             print_json(answer)
         else:
             _print(table_screen.rows(about, answer))
+            together = table_screen.compared(answer)
+            if together is not None:
+                _print(together)
             _warn(table_screen.warning(answer))
         return 1 if answer["partial"] else 0
 

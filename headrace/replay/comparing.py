@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from headrace.replay.current import Held
 from headrace.replay.reading import Part
 from tables.fold import Summary
 from tables.recompute import Change, change_of, oldest_first
@@ -29,6 +29,8 @@ class Comparison:
     part: Part
     differences: list[tuple[WindowKey, Change]] = field(default_factory=list)
     counts: Counter[Change] = field(default_factory=Counter)
+    newer: int = 0
+    """Windows into which the live worker has folded records behind those that were read: not compared."""
     outlived: int = 0
     """Windows that the table would drop at once, past its retention: left out."""
     _before: dict[WindowKey, bytes] = field(default_factory=dict)
@@ -54,16 +56,19 @@ class Comparison:
                 self._before[key] = raw
 
 
-def compared(part: Part, held: Mapping[WindowKey, bytes], kept: Kept) -> Comparison:
-    """The partition's windows against the encoded rows that the table holds."""
+def compared(part: Part, held: Held, kept: Kept) -> Comparison:
+    """The partition's windows against the rows that the table holds."""
     windows, rules = part.windows, kept.rules
     codec: RowCodec[Any] = RowCodec(windows.kind)
     found = Comparison(part)
-    for key in oldest_first({*windows.keys(), *held}):
+    for key in oldest_first({*windows.keys(), *held.rows}):
         if windows.outlived(key, retention_ms=rules.retention_ms, forget_ms=rules.forget_ms, now_ms=kept.now_ms):
             found.outlived += 1
             continue
-        raw = held.get(key)
+        if held.is_newer(key, part.next_offset - 1):
+            found.newer += 1
+            continue
+        raw = held.rows.get(key)
         before = None if raw is None else codec.decode(raw).state
         found.note(key, change_of(windows.kind, before, windows.state(key)), raw)
     return found

@@ -42,6 +42,11 @@ class Report:
         return sum((each.counts for each in self.comparisons), Counter[Change]())
 
     @property
+    def unsettled(self) -> int:
+        """Windows that kept changing while they were replayed, and were left to the live worker."""
+        return sum(each.newer for each in self.comparisons) + (0 if self.applied is None else len(self.applied.newer))
+
+    @property
     def refused(self) -> int:
         """Windows that were left as they are because less would be in them."""
         by_owners = 0 if self.applied is None else len(self.applied.shrinking)
@@ -62,12 +67,12 @@ class Report:
 
     def outcome(self) -> str:
         """One sentence about what was done."""
-        if self.applied is None:
-            return "dry run: nothing was sent" if self.dry_run else "nothing to send"
-        results = self.applied.results
-        said = f"{results[Result.APPLIED]:,} rows replaced, {results[Result.SAME]:,} were so already"
-        unsettled = len(self.applied.newer)
-        return f"{said}; {unsettled:,} keep changing and were left to the live worker" if unsettled else said
+        said = "dry run: nothing was sent" if self.dry_run else "nothing to send"
+        if self.applied is not None:
+            results = self.applied.results
+            said = f"{results[Result.APPLIED]:,} rows replaced, {results[Result.SAME]:,} were so already"
+        left = self.unsettled
+        return f"{said}; {left:,} windows keep changing and were left to the live worker" if left else said
 
     def json(self) -> dict[str, object]:
         """Everything, as one JSON object."""
@@ -81,7 +86,7 @@ class Report:
             "windows": {change.value: self.counts[change] for change in Change},
             "past_retention": sum(each.outlived for each in self.comparisons),
             "results": {} if applied is None else {result.value: applied.results[result] for result in Result},
-            "unsettled": 0 if applied is None else len(applied.newer),
+            "unsettled": self.unsettled,
             "refused": self.refused,
             "changes": [self._change(*difference) for difference in self._differences()],
         }

@@ -22,7 +22,7 @@ from headrace.replay.pace import Pace
 from headrace.replay.plan import Rules, planned
 from headrace.replay.reading import Part, Reader
 from headrace.replay.report import Report
-from headrace.replay.sending import Sending
+from headrace.replay.sending import ROUNDS, Sending
 from headrace.replay.sources import Source, source_of
 from streams.log_range import LogRange, Span
 from streams.records import Partition
@@ -73,7 +73,7 @@ class Replay:
             sources = await self._sources(counts[self._topic], incarnation)
             plan = await self._plan(sources, job, incarnation)
             parts, reader = await self._read(sources, plan, job, steps)
-            comparisons = await self._compare(parts, counts)
+            comparisons = await self._compare(parts, reader, counts, incarnation)
             applied: Applied | None = None
             if not options.dry_run and any(each.to_send(force=options.force) for each in comparisons):
                 sending = Sending(self._settings, self._clock, self._log, reader, incarnation)
@@ -128,18 +128,27 @@ class Replay:
                 parts.append(part)
         return parts, reader
 
-    async def _compare(self, parts: Sequence[Part], counts: dict[str, int]) -> list[Comparison]:
-        """Step 3. A table that no worker has had yet has no changelog, and no rows."""
-        name = f"{self._settings.worker.group}-{self._kind.name}-changelog"
-        spans = await self._log.spans([Partition(name, number) for number in range(counts.get(name, 0))])
-        kept, comparisons = Kept(self._rules, self._now_ms), []
-        for part in parts:
-            place = Partition(name, part.number)
-            span = spans.get(place, Span(0, 0))
-            held = await rows_of(self._log, place, span, self._kind, self._span, self._options.tenant_id)
-            comparisons.append(compared(part, held, kept))
+    async def _compare(
+        self, parts: Sequence[Part], reader: Reader, counts: dict[str, int], incarnation: str
+    ) -> list[Comparison]:
+        """Step 3, and step 5 for rows that are newer already, as they are when an earlier run made the plan."""
+        comparisons = [await self._compared(part, counts, incarnation) for part in parts]
+        for _round in range(ROUNDS):
+            for index, found in enumerate(comparisons):
+                if found.newer:
+                    place = found.part.source.place
+                    await reader.read(found.part, (await self._log.true_end_offsets([place]))[place])
+                    comparisons[index] = await self._compared(found.part, counts, incarnation)
         self._check_kept(comparisons)
         return comparisons
+
+    async def _compared(self, part: Part, counts: dict[str, int], incarnation: str) -> Comparison:
+        name = f"{self._settings.worker.group}-{self._kind.name}-changelog"
+        place, span = Partition(name, part.number), Span(0, 0)
+        if part.number < counts.get(name, 0):  # a table that no worker has had yet has no changelog, and no rows
+            span = (await self._log.spans([place]))[place]
+        held = await rows_of(self._log, place, span, self._kind, part.windows.wanted, incarnation)
+        return compared(part, held, Kept(self._rules, self._now_ms))
 
     def _check_kept(self, comparisons: Sequence[Comparison]) -> None:
         outlived = sum(each.outlived for each in comparisons)
