@@ -78,6 +78,16 @@ def rows(table: Row, answer: Row) -> Screen:
     return Screen(title, headers, lines)
 
 
+def compared(answer: Row) -> Screen | None:
+    """What the answer says of its rows together; None when it does not."""
+    lines: list[Row] = answer.get("compare") or []
+    if not lines:
+        return None
+    # Most of them are empty for most kinds of metrics.
+    names = [name for name in lines[0] if any(line[name] is not None for line in lines)]
+    return Screen("compared with the control arm", names, [[value_text(line[n]) for n in names] for line in lines])
+
+
 def warning(answer: Row) -> str:
     """What the answer lacks, "" when it is whole."""
     missing = [f"partition {gone['partition']}: {gone['why']}" for gone in answer["missing"]]

@@ -7,10 +7,13 @@ member's URL and its active partitions, as the group's leader sent them with the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from contracts.names import Topic
 from streams.kafka_log import partition_for
+from tables.ab_lines import comparison
+from tables.ab_results import NAME as AB_RESULTS
 from tables.peers import Peers
 from tables.routing import Router, Served
 from tables.views import TableViews
@@ -65,7 +68,10 @@ def table_views(
         for _, table in pairs:
             table.active, table.recovered = frozenset(), False
 
-    served = {kind.name: Served(kind, table, retention_ms(kind, settings)) for kind, table in pairs}
+    compare = {AB_RESULTS: partial(comparison, control_arm=settings.ab_results.control_arm)}
+    served = {
+        kind.name: Served(kind, table, retention_ms(kind, settings), compare.get(kind.name)) for kind, table in pairs
+    }
     return TableViews(served, Router(placement, Peers(settings.worker.peer_timeout_s)), settings.auth, clock)
 
 

@@ -26,6 +26,8 @@ class Answer:
     missing: tuple[Missing, ...]
     next: str | None
     """The cursor of the next page; None on the last one."""
+    compared: Sequence[Line] | None = None
+    """What the rows say together; None where they say nothing, or not all of them are here."""
 
     @property
     def partial(self) -> bool:
@@ -74,6 +76,8 @@ def as_json(answer: Answer) -> bytes:
         "rows": answer.lines,
         "next": answer.next,
     }
+    if answer.compared is not None:
+        body["compare"] = answer.compared
     return json.dumps(body).encode()
 
 

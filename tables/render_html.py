@@ -16,7 +16,7 @@ from tables.page_style import CSS
 from tables.query import RANGE, duration_text
 from tables.recovery import Progress
 from tables.rows import Subject
-from tables.shares import Missing, line_names
+from tables.shares import Line, Missing, line_names
 
 CONTENT_TYPE = "text/html; charset=utf-8"
 # Rows in the list of a page; its charts show all that were asked for.
@@ -79,6 +79,8 @@ def page(answer: Answer, where: Where) -> bytes:
         body.append(figures(answer, subjects))
     if answer.lines and len(where.path) < len(kind.parts):
         body.append(overview(answer, lambda subject: where.of_subject(kind.name, kind.parts, subject)))
+    if answer.compared:
+        body.append(_compared(answer.compared))
     if answer.lines:
         body.append(_rows(answer, where))
     title = " / ".join((kind.name, *(where.path or ())))
@@ -165,6 +167,17 @@ def _rows(answer: Answer, where: Where) -> str:
     return (
         f"<section>{SCROLLED.format('Rows')}<table><caption>{said}</caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{lines}</tbody></table></div>{more}</section>"
+    )
+
+
+def _compared(lines: Sequence[Line]) -> str:
+    numbers = [any(isinstance(line[name], int | float) for line in lines) for name in lines[0]]
+    names = zip(lines[0], numbers, strict=True)
+    head = "".join(f'<th scope="col"{_class(number)}>{escape(name)}</th>' for name, number in names)
+    body = "".join(f"<tr>{''.join(_cells(line.values()))}</tr>" for line in lines)
+    return (
+        f"<section><h2>Compared with the control arm</h2>{SCROLLED.format('Comparison')}<table><thead><tr>{head}</tr>"
+        f"</thead><tbody>{body}</tbody></table></div></section>"
     )
 
 

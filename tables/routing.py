@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -24,8 +24,9 @@ from contracts.routing import subject_key
 from tables.fold import TableKind
 from tables.query import Query
 from tables.recovery import Progress
+from tables.rows import Subject
 from tables.scanning import Rows, read_page
-from tables.shares import NO_PROGRESS, Missing, Page, Part, gathered
+from tables.shares import NO_PROGRESS, Line, Missing, Page, Part, gathered
 
 if TYPE_CHECKING:
     from tables.peers import Peers
@@ -58,6 +59,8 @@ class Served:
     local: LocalRows
     retention_ms: int
     """How long its windows are kept, by event time; 0: for ever."""
+    compare: Callable[[Mapping[Subject, Any]], Sequence[Line]] | None = None
+    """What a whole answer says of its rows together (a table without windows)."""
 
 
 class Placement(Protocol):

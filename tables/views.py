@@ -12,7 +12,7 @@ write them down. Rows come from the store, so only what the changelog has is sho
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -28,9 +28,9 @@ from tables.peers import PARTITIONS, partitions_of, partitions_text
 from tables.query import Query, parse
 from tables.recovery import Progress
 from tables.render_html import Where
-from tables.routing import Router, Served, Unanswered
+from tables.routing import Gathered, Router, Served, Unanswered
 from tables.scanning import Turns
-from tables.shares import line_of
+from tables.shares import Line, line_of
 
 if TYPE_CHECKING:
     from runtime.clock import Clock
@@ -42,6 +42,8 @@ PARTIAL = "Headrace-Partial"
 PROBLEM = "application/problem+json"
 # A restore replays 100,000 records a second or more.
 REPLAYED_EACH_S = 100_000
+# Rows are compared within their first two parts (experiment, epoch); a question that narrows the others lacks some.
+COMPARED_BY = 2
 MAX_RETRY_S = 30
 HEADERS = {
     "Cache-Control": "no-store",
@@ -132,7 +134,8 @@ class TableViews:
             lines.append(line_of(share, query, now_ms=now_ms, kept_from_ms=kept_from_ms))
             await turns.took(1)
         places = [share.place for share in page.shares]
-        return Answer(query, places, lines, gathered.missing, query.cursor(places[-1]) if page.more else None)
+        following = query.cursor(places[-1]) if page.more else None
+        return Answer(query, places, lines, gathered.missing, following, compared(table, query, gathered))
 
     def _claims(self, request: web.Request) -> TokenClaims:
         try:
@@ -159,6 +162,15 @@ class TableViews:
 
     async def _closed(self, _app: web.Application) -> None:
         await self._router.peers.stop()
+
+
+def compared(table: Served, query: Query, gathered: Gathered) -> Sequence[Line] | None:
+    """What the rows say together, when all of them are here: every row of the first parts that the query names."""
+    named = [part is not None for part in query.parts]
+    whole = not (gathered.missing or gathered.page.more or query.after)
+    if table.compare is None or not whole or any(named[COMPARED_BY:]):
+        return None
+    return table.compare({share.subject: share.state for share in gathered.page.shares})
 
 
 def address_of(raw_path: str) -> tuple[str, tuple[str, ...]]:

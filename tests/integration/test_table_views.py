@@ -6,14 +6,23 @@ import asyncio
 import csv
 import io
 import socket
+from functools import partial
 
 import pytest
 
 from contracts.names import TenantId
 from contracts.routing import subject_key
+from runtime.settings import Settings
 from streams.kafka_log import partition_for
+from tables import ab_results
+from tables.ab_contributions import contribution_of
+from tables.ab_lines import comparison
+from tables.ab_results import AbState
+from tables.ab_units import Outcome
 from tables.query import MAX_LIMIT, rfc3339
 from tables.recovery import Progress
+from tables.row_codec import Row
+from tables.rows import WindowKey
 from tables.shares import decode, line_names
 from tests.support.aio import run
 from tests.support.table_workers import CLOCK, Worker, bearer, get, workers
@@ -271,6 +280,48 @@ def test_the_index_describes_each_table():
             assert (table["name"], table["parts"], table["window"]) == ("tool_latency", ["tool", "version"], "10s")
             assert (table["partitions"], table["partitions_of"], table["state"]) == ([0, 2], 4, "serving")
             assert {column["name"] for column in table["columns"]} == {column.name for column in KIND.columns}
+
+    run(scenario())
+
+
+def test_arms_are_compared_when_all_partitions_have_answered():
+    kind = ab_results.kind(Settings())
+    compare = partial(comparison, control_arm="control")
+
+    def put(worker: Worker, arm: str, partition: int, values: list[float]) -> None:
+        """Units of one partition, each with one purchase."""
+        assigned, spent = AbState(), AbState()
+        for value in values:
+            assigned.assign(1, conflict=False)
+            spent.change("mean", None, contribution_of("mean", [Outcome(20, value, 0)], 10))
+        for metric, state in ((ab_results.ASSIGNED, assigned), ("spend", spent)):
+            key = WindowKey(TenantId("acme"), ab_results.subject_of("checkout", 0, arm, metric), 0)
+            worker.local.put_row(key, Row(state, position=9), partition=partition)
+
+    async def scenario() -> None:
+        async with workers(kind, TWO, compare=compare) as (left, right):
+            put(left, "control", 0, [1.0, 2.0])
+            put(right, "control", 1, [3.0])
+            put(right, "b", 3, [4.0, 5.0, 6.0])
+            at = f"{left.url}/tables/ab_results/"
+            answer = (await get(at)).json
+            assert [(row["arm"], row["metric"], row["units"], row["n"]) for row in answer["rows"]] == [
+                ("b", "", 3, None),
+                ("b", "spend", None, 3),
+                ("control", "", 3, None),
+                ("control", "spend", None, 3),
+            ]
+            b, control = answer["compare"]
+            assert (b["arm"], b["units"], b["value"], b["difference"]) == ("b", 3, 5.0, 3.0)
+            assert b["difference_low"] < 3.0 < b["difference_high"]
+            assert 0 < b["p_value"] < 0.05
+            assert (control["control"], control["difference"]) == (True, None)
+            assert "Compared with the control arm" in (await get(f"{at}?format=html")).text
+            for narrower in ("?arm=b", "?limit=3"):
+                assert "compare" not in (await get(at + narrower)).json
+            assert (await get(f"{at}checkout")).json["compare"] == [b, control]
+            await right.stop()
+            assert "compare" not in (await get(at)).json
 
     run(scenario())
 

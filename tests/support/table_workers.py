@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,8 @@ from streams.kafka_log import partition_for
 from tables.fold import TableKind
 from tables.peers import Peers
 from tables.routing import Router, Served
+from tables.rows import Subject
+from tables.shares import Line
 from tables.views import TableViews
 from tests.support.gateway import free_port
 from tests.support.tables import ALL, Local
@@ -25,6 +27,8 @@ from tests.support.tables import ALL, Local
 AUTH = AuthSettings(secret=SecretStr("only-for-tests-" + "0" * 32))
 CLOCK = SystemClock()
 RETENTION_MS = 3_600_000
+
+Compare = Callable[[Mapping[Subject, Any]], Sequence[Line]]
 
 
 @dataclass
@@ -61,11 +65,14 @@ class Worker:
 
 @asynccontextmanager
 async def workers(
-    kind: TableKind[Any, Any], owned: list[set[int]], *, timeout_s: float = 2.0
+    kind: TableKind[Any, Any], owned: list[set[int]], *, timeout_s: float = 2.0, compare: Compare | None = None
 ) -> AsyncIterator[list[Worker]]:
     """A worker for each set of partitions; together they have all."""
     partitions = sum(map(len, owned))
-    started = [await _worker(kind, numbers, partitions, timeout_s) for numbers in owned]
+    started = []
+    for numbers in owned:
+        local = Local(kind, active=frozenset(numbers))
+        started.append(await _worker(Served(kind, local, RETENTION_MS, compare), local, partitions, timeout_s))
     by_partition = {number: worker.url for worker in started for number in worker.local.active}
     for worker in started:
         worker.placed.by_partition = by_partition
@@ -76,10 +83,10 @@ async def workers(
             await worker.stop()
 
 
-async def _worker(kind: TableKind[Any, Any], numbers: set[int], partitions: int, timeout_s: float) -> Worker:
+async def _worker(served: Served, local: Local, partitions: int, timeout_s: float) -> Worker:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    local, placed = Local(kind, active=frozenset(numbers)), Placed(partitions, url)
+    placed = Placed(partitions, url)
     asked: list[str] = []
 
     @web.middleware
@@ -89,7 +96,7 @@ async def _worker(kind: TableKind[Any, Any], numbers: set[int], partitions: int,
         return answer
 
     app = web.Application(middlewares=[note])
-    views = TableViews({kind.name: Served(kind, local, RETENTION_MS)}, Router(placed, Peers(timeout_s)), AUTH, CLOCK)
+    views = TableViews({served.kind.name: served}, Router(placed, Peers(timeout_s)), AUTH, CLOCK)
     views.add_to(app)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

@@ -50,14 +50,17 @@ class Local:
         closed: bool = True,
     ) -> None:
         """A row with these calls; positions count up, as offsets do."""
-        codec: RowCodec[Any] = RowCodec(self.kind)
         row: Row[Any] = Row(self.kind.fold.empty())
         self.kind.fold.add(row.state, self.kind.samples([_call(ms) for ms in latencies_ms], "compat").values)
         row.position = self._positions.get(partition, -1) + len(latencies_ms)
         self._positions[partition] = row.position
         row.announced = row.position if closed else -1
-        key = codec.encode_key(WindowKey(TenantId(tenant), subject, start_ms))
-        self.rows.write(partition, [(key, codec.encode(row))])
+        self.put_row(WindowKey(TenantId(tenant), subject, start_ms), row, partition=partition)
+
+    def put_row(self, key: WindowKey, row: Row[Any], *, partition: int) -> None:
+        """A row as it is."""
+        codec: RowCodec[Any] = RowCodec(self.kind)
+        self.rows.write(partition, [(codec.encode_key(key), codec.encode(row))])
 
 
 def ask(
