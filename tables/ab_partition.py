@@ -70,26 +70,6 @@ class Taken(NamedTuple):
     results: frozenset[WindowKey]
 
 
-class _Change(NamedTuple):
-    """An event about to be taken in: the unit's row, what was known of it, and where it belongs before and after."""
-
-    key: WindowKey
-    event: UnitEvent
-    enrolment: Enrolment
-    before: Standing | None
-    after: Standing | None
-
-    @property
-    def moves(self) -> bool:
-        """Whether the unit's outcomes have to be counted elsewhere, or from another time on."""
-        return self.before != self.after
-
-    def result(self, at: Standing, metric: str) -> WindowKey:
-        """The row of an arm's metric."""
-        subject = subject_of(self.event.experiment, at.epoch, at.arm, metric)
-        return WindowKey(self.key.tenant_id, subject, 0)
-
-
 class AbPartition:
     """The rows of one partition; `number` is both the source's and the changelog's partition.
 
@@ -124,22 +104,11 @@ class AbPartition:
         enrolment = row.state.get(event.experiment) or Enrolment()
         if position <= row.position or enrolment.knows(event):
             return Folded.REPEAT
+        if isinstance(event, Exposure):
+            return self._fold_exposure(key, enrolment, event, position)
         if enrolment.grows_by(event) and outcome_count(row.state) >= self._most_outcomes:
             return Folded.TOO_MANY
-        change = _Change(key, event, enrolment, enrolment.standing(), enrolment.standing(_exposure(event)))
-        bounds = self._result_bounds(change)
-        if not self._make_room(change, bounds):
-            return Folded.TOO_LARGE
-        self._units.touch(key, position, self._unit_bound(change)).state[event.experiment] = enrolment
-        for result, bound in bounds.items():
-            self._results.touch(result, position, bound)
-        if change.moves:
-            self._move(change)
-        elif isinstance(event, Observation) and change.after is not None:
-            self._count(change, event, change.after)
-        else:
-            enrolment.add(event)
-        return Folded.COUNTED
+        return self._fold_outcome(key, enrolment, event, position)
 
     def take(self) -> Taken:
         """What is to be written now; called again only after `settled`."""
@@ -157,38 +126,63 @@ class AbPartition:
 
     # --- changing --------------------------------------------------------------------------------------------------
 
-    def _move(self, change: _Change) -> None:
-        """Add an exposure that is the first one now: all that the unit did goes to its arm, before or after it."""
-        self._put(change, change.before, sign=-1)
-        change.enrolment.add(change.event)
-        self._put(change, change.after, sign=1)
+    def _fold_exposure(self, key: WindowKey, enrolment: Enrolment, event: Exposure, position: int) -> Folded:
+        """Add an exposure. When it is the first one now, all that the unit did goes to its arm, before or after it."""
+        before, after = enrolment.standing, enrolment.standing_with(event)
+        places = [at for at in {before, after} if at is not None] if before != after else []
+        bounds = {
+            result: self._result_bound(result, count)
+            for at in places
+            for result, count in _results_of(key.tenant_id, event.experiment, enrolment, at).items()
+        }
+        if not self._claim(key, event, enrolment, bounds, position):
+            return Folded.TOO_LARGE
+        if places:
+            self._put(key, event.experiment, enrolment, before, sign=-1)
+        enrolment.add(event)
+        if places:
+            self._put(key, event.experiment, enrolment, after, sign=1)
+        return Folded.COUNTED
 
-    def _put(self, change: _Change, at: Standing | None, *, sign: int) -> None:
+    def _put(self, key: WindowKey, experiment: str, enrolment: Enrolment, at: Standing | None, *, sign: int) -> None:
         """Put a unit into an arm's rows (sign 1) or take it out (-1)."""
         if at is None:
             return
-        self._results.row(change.result(at, ASSIGNED)).state.assign(sign, conflict=at.conflict)
-        for (metric, kind), outcomes in change.enrolment.outcomes.items():
+        assigned = self._results.row(_result(key.tenant_id, experiment, at, ASSIGNED))
+        assigned.state.assign(sign, conflict=at.conflict)
+        for (metric, kind), outcomes in enrolment.outcomes.items():
             share = contribution_of(kind, outcomes.values(), at.since_ms)
             old, new = (None, share) if sign > 0 else (share, None)
-            self._results.row(change.result(at, metric)).state.change(kind, old, new)
-            self._shares.pop((change.key, change.event.experiment, (metric, kind)), None)
+            self._results.row(_result(key.tenant_id, experiment, at, metric)).state.change(kind, old, new)
+            self._shares.pop((key, experiment, (metric, kind)), None)
 
-    def _count(self, change: _Change, event: Observation, at: Standing) -> None:
-        """Add an outcome of a unit that has an arm, at a cost that does not grow with the outcomes that it has."""
-        metric, kind = place = event.metric, event.kind
-        state = self._results.row(change.result(at, metric)).state
-        outcomes = change.enrolment.outcomes.get(place, {})
+    def _fold_outcome(self, key: WindowKey, enrolment: Enrolment, event: Observation, position: int) -> Folded:
+        """Add an outcome, and count it into the arm's row when the unit has an arm."""
+        at = enrolment.standing
+        result = None if at is None else _result(key.tenant_id, event.experiment, at, event.metric)
+        bounds = {} if result is None else {result: self._result_bound(result, 1)}
+        if not self._claim(key, event, enrolment, bounds, position):
+            return Folded.TOO_LARGE
+        if result is None or at is None:
+            enrolment.add(event)
+        else:
+            self._count(key, enrolment, event, at, self._results.row(result).state)
+        return Folded.COUNTED
+
+    def _count(self, key: WindowKey, enrolment: Enrolment, event: Observation, at: Standing, state: AbState) -> None:
+        """At a cost that does not grow with the outcomes that the unit has."""
+        kind, place = event.kind, (event.metric, event.kind)
+        outcomes = enrolment.outcomes.get(place, {})
         had, replaces = bool(outcomes), event.id in outcomes
         if kind == QUANTILE and not replaces:
-            change.enrolment.add(event)
+            enrolment.add(event)
             state.change(kind, NONE_YET if had else None, contribution_of(kind, (event.outcome,), at.since_ms))
             return
-        known = change.key, event.experiment, place
+        known = key, event.experiment, place
         old = self._shares.get(known) or contribution_of(kind, outcomes.values(), at.since_ms)
-        change.enrolment.add(event)
+        enrolment.add(event)
         if replaces:
-            new = contribution_of(kind, change.enrolment.outcomes[place].values(), at.since_ms)
+            new = contribution_of(kind, enrolment.outcomes[place].values(), at.since_ms)
         else:
             new = grown(kind, old, event.outcome, at.since_ms)
         if kind != QUANTILE:
@@ -197,15 +191,26 @@ class AbPartition:
 
     # --- batches ---------------------------------------------------------------------------------------------------
 
-    def _make_room(self, change: _Change, bounds: dict[WindowKey, int]) -> bool:
-        """Seal the batch if it would become too large; False when the change is too large for a batch of its own."""
-        unit_bound = self._unit_bound(change)
-        if unit_bound + sum(bounds.values()) > self._batch_bytes:
+    def _claim(
+        self, key: WindowKey, event: UnitEvent, enrolment: Enrolment, bounds: dict[WindowKey, int], position: int
+    ) -> bool:
+        """Make room in the batch for the rows that change, and say that they do; False when no batch would hold them.
+
+        `bounds` are of the results. A batch that would become too large is sealed before anything changes.
+        """
+        unit_bound = self._units.bound(key) or self._units.encoded_bytes(key) + _key_bound(key)
+        unit_bound += _bound_of(event)
+        needed = unit_bound + sum(bounds.values())
+        if needed > self._batch_bytes:
             return False
-        grows = unit_bound - self._units.bound(change.key)
-        grows += sum(bound - self._results.bound(key) for key, bound in bounds.items())
-        if self._units.changed_bytes + self._results.changed_bytes + grows > self._batch_bytes:
-            self._seal()
+        # Rows that have changed already are counted twice here; that is looked at only where it matters.
+        if self._units.changed_bytes + self._results.changed_bytes + needed > self._batch_bytes:
+            counted = self._units.bound(key) + sum(map(self._results.bound, bounds))
+            if self._units.changed_bytes + self._results.changed_bytes + needed - counted > self._batch_bytes:
+                self._seal()
+        self._units.touch(key, position, unit_bound).state[event.experiment] = enrolment
+        for result, bound in bounds.items():
+            self._results.touch(result, position, bound)
         return True
 
     def _seal(self) -> None:
@@ -213,34 +218,30 @@ class AbPartition:
         if batch:
             self._batches.append(batch)
 
-    def _unit_bound(self, change: _Change) -> int:
-        """At most how many bytes the unit's row takes with the event in it."""
-        held = self._units.bound(change.key) or self._units.encoded_bytes(change.key) + _key_bound(change.key)
-        return held + _EVENT_BYTES + _CHARACTER_BYTES * sum(len(part) for part in change.event if isinstance(part, str))
-
-    def _result_bounds(self, change: _Change) -> dict[WindowKey, int]:
-        """The rows of results that change, and at most how many bytes each takes then."""
-        event, outcomes = change.event, change.enrolment.outcomes
-        # How many values may come to a row's histogram.
-        values: dict[str, int] = {ASSIGNED: 0} if change.moves else {}
-        if isinstance(event, Observation):
-            values[event.metric] = 1
-        elif change.moves:
-            for (metric, kind), kept in outcomes.items():
-                values[metric] = values.get(metric, 0) + (len(kept) if kind == QUANTILE else 0)
-        bounds: dict[WindowKey, int] = {}
-        for at in [at for at in {change.before, change.after} if at is not None]:
-            for metric, count in values.items():
-                key = change.result(at, metric)
-                histogram = self._results.row(key).state.histogram
-                bounds[key] = _key_bound(key) + _RESULT_BYTES + _BUCKET_BYTES * (len(histogram) + count)
-        return bounds
+    def _result_bound(self, key: WindowKey, values: int) -> int:
+        """At most how many bytes a row of results takes with so many more values in its histogram."""
+        buckets = len(self._results.row(key).state.histogram) + values
+        return _key_bound(key) + _RESULT_BYTES + _BUCKET_BYTES * buckets
 
 
-def _exposure(event: UnitEvent) -> Exposure | None:
-    return event if isinstance(event, Exposure) else None
+def _result(tenant_id: TenantId, experiment: str, at: Standing, metric: str) -> WindowKey:
+    """The row of an arm's metric."""
+    return WindowKey(tenant_id, subject_of(experiment, at.epoch, at.arm, metric), 0)
+
+
+def _results_of(tenant_id: TenantId, experiment: str, enrolment: Enrolment, at: Standing) -> dict[WindowKey, int]:
+    """The rows that a unit is counted in where it stands, and how many values it has in the histogram of each."""
+    values = {ASSIGNED: 0}
+    for (metric, kind), outcomes in enrolment.outcomes.items():
+        values[metric] = values.get(metric, 0) + (len(outcomes) if kind == QUANTILE else 0)
+    return {_result(tenant_id, experiment, at, metric): count for metric, count in values.items()}
+
+
+def _bound_of(event: UnitEvent) -> int:
+    """At most how many bytes an event adds to its unit's row."""
+    name = event.arm if isinstance(event, Exposure) else event.metric
+    return _EVENT_BYTES + _CHARACTER_BYTES * (len(event.experiment) + len(name))
 
 
 def _key_bound(key: WindowKey) -> int:
-    texts = (key.tenant_id, *key.subject)
-    return 2 * _RECORD_BYTES + _CHARACTER_BYTES * sum(map(len, texts))
+    return 2 * _RECORD_BYTES + _CHARACTER_BYTES * (len(key.tenant_id) + sum(map(len, key.subject)))

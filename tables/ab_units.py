@@ -90,20 +90,20 @@ def id_of(text: str) -> bytes:
 
 @dataclass(slots=True)
 class Enrolment:
-    """One unit in one experiment."""
+    """One unit in one experiment. Changed by `add` alone."""
 
     exposures: dict[tuple[int, str], int] = field(default_factory=dict)
     outcomes: dict[Metric, dict[bytes, Outcome]] = field(default_factory=dict)
+    standing: Standing | None = field(init=False)
+    """Where the unit belongs; None before an exposure has come."""
 
-    def standing(self, also: Exposure | None = None) -> Standing | None:
-        """Where the unit belongs, or would belong with one more exposure; None before any has come."""
+    def __post_init__(self) -> None:
+        self.standing = _standing([(ts_ms, epoch, arm) for (epoch, arm), ts_ms in self.exposures.items()])
+
+    def standing_with(self, exposure: Exposure) -> Standing | None:
+        """Where the unit would belong with one more exposure."""
         known = [(ts_ms, epoch, arm) for (epoch, arm), ts_ms in self.exposures.items()]
-        if also is not None:
-            known.append((also.ts_ms, also.epoch, also.arm))
-        if not known:
-            return None
-        since_ms, epoch, arm = min(known)
-        return Standing(epoch, arm, since_ms, any(other != arm for _, _, other in known))
+        return _standing([*known, (exposure.ts_ms, exposure.epoch, exposure.arm)])
 
     def knows(self, event: UnitEvent) -> bool:
         """Whether an event would change nothing: it, or one that counts before it, has been taken in."""
@@ -120,9 +120,17 @@ class Enrolment:
     def add(self, event: UnitEvent) -> None:
         """Take in an event that is not known yet."""
         if isinstance(event, Exposure):
+            self.standing = self.standing_with(event)
             self.exposures[event.epoch, event.arm] = event.ts_ms
         else:
             self.outcomes.setdefault((event.metric, event.kind), {})[event.id] = event.outcome
+
+
+def _standing(exposures: Sequence[tuple[int, int, str]]) -> Standing | None:
+    if not exposures:
+        return None
+    since_ms, epoch, arm = min(exposures)
+    return Standing(epoch, arm, since_ms, any(other != arm for _, _, other in exposures))
 
 
 Unit = dict[str, Enrolment]
@@ -169,7 +177,7 @@ class UnitFold:
 
     def summarise(self, state: Unit) -> Summary:
         """How much is known of the unit."""
-        exposed = [standing for enrolment in state.values() if (standing := enrolment.standing())]
+        exposed = [enrolment.standing for enrolment in state.values() if enrolment.standing]
         return {
             "experiments": len(state),
             "exposed": len(exposed),
