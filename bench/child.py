@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.contenders.meter import MARK
+from headrace.devkit import http
 from headrace.servers.process import die_with_parent
 
 T = TypeVar("T")
@@ -77,6 +78,17 @@ class Child:
                     self.check()
                 await asyncio.sleep(POLL_S)
         return self._marks[name]
+
+    async def ready(self, environment: Mapping[str, str]) -> None:
+        """Wait until a worker's /readyz says yes; the caller bounds the wait.
+
+        Raises:
+            RunFailed: it ended before.
+        """
+        async with http.session() as client:
+            while not await http.is_ready(client, f"{environment['HEADRACE_WORKER__ADVERTISED_URL']}/readyz"):
+                self.check()
+                await asyncio.sleep(POLL_S)
 
     async def outlive(self, wait: Awaitable[T]) -> T:
         """The awaited value.

@@ -31,7 +31,7 @@ class Track:
     async def course(self, events: int) -> Course:
         """A topic with the first `events` events of the stream."""
         if events not in self._courses:
-            workload, topic = Workload(events, self.start_ms, self.shape), topic_of(f"bench-{events}")
+            workload, topic = Workload(events, self.start_ms, self.shape), topic_of(f"bench-{events}-{self.shape.keys}")
             began_s = time.monotonic()
             await load.load(self.broker.bootstrap, topic, workload)
             right = await asyncio.to_thread(recount, workload)

@@ -40,6 +40,7 @@ class Worker:
     group: str
     store: str
     embedded: bool
+    partitions: int = PARTITIONS
 
     def environment(self, data_dir: Path) -> dict[str, str]:
         """The settings of one of them, with a free port."""
@@ -50,7 +51,7 @@ class Worker:
             "HEADRACE_PREFIX": self.topic.removesuffix(topic_of("")),
             "HEADRACE_KAFKA__BOOTSTRAP": self.bootstrap,
             "HEADRACE_KAFKA__IDEMPOTENCE": str(not self.embedded).lower(),
-            "HEADRACE_KAFKA__PARTITIONS": str(PARTITIONS),
+            "HEADRACE_KAFKA__PARTITIONS": str(self.partitions),
             "HEADRACE_AUTH__SECRET": secrets.token_hex(32),
             "HEADRACE_WORKER__GROUP": self.group,
             "HEADRACE_WORKER__DATA_DIR": str(data_dir),
@@ -68,7 +69,7 @@ class Worker:
     async def rows(self, log_gamma: float) -> list[tuple[RowKey, RowAnswer]]:
         """The newest version of every row on the changelog."""
         newest: dict[bytes, bytes | None] = {}
-        places = [Partition(self.changelog, number) for number in range(PARTITIONS)]
+        places = [Partition(self.changelog, number) for number in range(self.partitions)]
         cluster = Cluster(KafkaSettings(bootstrap=self.bootstrap))
         await cluster.start()
         try:
@@ -93,7 +94,7 @@ def decoded(changes: Iterable[tuple[bytes, bytes | None]], log_gamma: float) -> 
         kind, *place = msgspec.msgpack.decode(raw_key)
         if kind != KIND or raw is None:
             continue
-        start_ms, tenant, tool = place[:3] if isinstance(place[0], int) else (place[2], place[0], place[1])
+        start_ms, tenant, tool, _version = place
         _format, _position, _announced, count, errors, _sum, _max, packed, *_more = msgspec.msgpack.decode(raw)
         buckets: dict[int, int] = {}
         bucket = 0

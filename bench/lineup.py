@@ -23,6 +23,8 @@ class Contender:
     """What its rows hold; all: count, errors and a p95."""
     grouped: bool = True
     """Whether it reads in a consumer group: its clock then starts when the group has its partitions."""
+    workers: int = 1
+    """Processes; only Headrace is ever measured with more than one."""
 
 
 HEADRACE = "headrace-"

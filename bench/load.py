@@ -22,13 +22,13 @@ KEEP_FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
 Entry = tuple[bytes, bytes, int]
 
 
-async def create_topic(bootstrap: str, name: str) -> None:
-    """An empty topic of PARTITIONS partitions."""
+async def create_topic(bootstrap: str, name: str, partitions: int = PARTITIONS) -> None:
+    """An empty topic."""
     cluster = Cluster(KafkaSettings(bootstrap=bootstrap))
     await cluster.start()
     try:
-        await cluster.create_topics([NewTopic(name, PARTITIONS, 1, KEEP_FOR_EVER)])
-        while (await cluster.topics()).get(name, 0) != PARTITIONS:  # noqa: ASYNC110 - another process
+        await cluster.create_topics([NewTopic(name, partitions, 1, KEEP_FOR_EVER)])
+        while (await cluster.topics()).get(name, 0) != partitions:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.05)
     finally:
         await cluster.stop()

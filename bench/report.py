@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -16,14 +16,24 @@ OURS = HEADRACE + "rocksdb"
 LIMIT, STOCK = "aiokafka-read", "faust-table"
 
 
-def as_json(results: Sequence[Result]) -> str:
+def as_json(results: Sequence[Mapping[str, object]]) -> str:
     """One object, and nothing else."""
-    return json.dumps({"results": [result.as_json() for result in results]})
+    return json.dumps({"results": list(results)})
+
+
+def print_lines(title: str, lines: Sequence[Mapping[str, object]], notes: Sequence[str]) -> None:
+    """A table of what the lines hold, for people, on standard error."""
+    table = Table(title=title, title_justify="left", caption="\n".join(notes), caption_justify="left")
+    for name in lines[0]:
+        table.add_column(name.replace("_", " "), justify="left" if name == "name" else "right")
+    for line in lines:
+        table.add_row(*(_text(value) for value in line.values()))
+    _console().print(table)
 
 
 def print_table(title: str, results: Sequence[Result], notes: Sequence[str]) -> None:
     """For people, on standard error: standard output belongs to programs."""
-    console = Console(file=sys.stderr, width=None if sys.stderr.isatty() else 150)
+    console = _console()
     table = Table(title=title, title_justify="left", caption="\n".join(notes), caption_justify="left")
     for column in ("contender", "survives a crash"):
         table.add_column(column)
@@ -70,6 +80,16 @@ def comparisons(results: Sequence[Result]) -> list[str]:
             f"CPU {ours.cpu_us_per_event / best.cpu_us_per_event:.2f}"
         )
     return lines
+
+
+def _console() -> Console:
+    return Console(file=sys.stderr, width=None if sys.stderr.isatty() else 150)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "right" if value else "WRONG"
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 def _ratio(rates: dict[str, float], name: str, base: str, form: str, scale: float) -> str:

@@ -17,6 +17,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -97,20 +98,23 @@ async def _headrace(contender: Contender, course: Course, cores: Cores, group: s
     worker = headrace_worker.Worker(
         course.bootstrap, course.topic, group, contender.name.removeprefix(HEADRACE), course.embedded
     )
-    folder, total = course.folder / group, course.workload.total
+    command, folder = cores.command(headrace_worker.COMMAND, contender.workers), course.folder / group
     progress: Progress = []
-    with started(cores.command(headrace_worker.COMMAND), worker.environment(folder / "data"), folder) as child:
-        watch = ProcessWatch(child.pid)
-        start_s = await _partitions_given(child, course, group)
+    with ExitStack() as stack:
+        homes = [folder / f"worker-{number}" for number in range(contender.workers)]
+        children = [stack.enter_context(started(command, worker.environment(home / "data"), home)) for home in homes]
+        watch = ProcessWatch(*(child.pid for child in children))
+        start_s = await _partitions_given(children[0], course, group)
         async with GroupView(course.bootstrap, group) as view:
-            while not progress or progress[-1][1] < total:
-                child.check()
+            while not progress or progress[-1][1] < course.workload.total:
+                for child in children:
+                    child.check()
                 await asyncio.sleep(COMMIT_POLL_S)
                 committed = sum((await view.committed(course.topic, PARTITIONS)).values())
                 progress.append((time.monotonic(), committed))
         watch.sample()
         await watch.stop()
-        await child.end()
+        await asyncio.gather(*(child.end() for child in children))
     verdict = check(course.right, await worker.rows(LOG_GAMMA))
     return _result(contender, course, watch, (start_s, progress[-1][0]), progress, verdict)
 

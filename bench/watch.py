@@ -1,4 +1,4 @@
-"""What a process and its children use, looked at from outside: CPU time and resident memory, 20 times a second."""
+"""What processes and their children use, looked at from outside: CPU time and resident memory, 20 times a second."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def at(samples: list[tuple[float, float]], moment_s: float) -> float:
 
 
 class ProcessWatch:
-    """Samples a process tree until it is gone or `stop` is called; its CPU clock has a resolution of 10 ms."""
+    """Samples process trees, taken together, until `stop` is called; the CPU clock has a resolution of 10 ms."""
 
-    def __init__(self, pid: int) -> None:
-        self._root = psutil.Process(pid)
+    def __init__(self, *pids: int) -> None:
+        self._roots = [psutil.Process(pid) for pid in pids]
         self.cpu: list[tuple[float, float]] = []
         self.peak_rss_bytes = 0
         self._task = asyncio.create_task(self._forever())
@@ -45,12 +45,11 @@ class ProcessWatch:
     def sample(self) -> None:
         """Look now."""
         cpu_s, rss = 0.0, 0
-        with suppress(psutil.NoSuchProcess):
-            for process in (self._root, *self._root.children(recursive=True)):
-                with suppress(psutil.NoSuchProcess), process.oneshot():
-                    times = process.cpu_times()
-                    cpu_s += times.user + times.system + times.children_user + times.children_system
-                    rss += process.memory_info().rss
+        for process in self._all():
+            with suppress(psutil.NoSuchProcess), process.oneshot():
+                times = process.cpu_times()
+                cpu_s += times.user + times.system + times.children_user + times.children_system
+                rss += process.memory_info().rss
         if cpu_s:
             # A child that was just reaped may be counted in neither place for a moment: time never goes back.
             self.cpu.append((time.monotonic(), max(cpu_s, self.cpu[-1][1] if self.cpu else 0.0)))
@@ -62,7 +61,14 @@ class ProcessWatch:
         with suppress(asyncio.CancelledError):
             await self._task
 
+    def _all(self) -> list[psutil.Process]:
+        found: list[psutil.Process] = []
+        for root in self._roots:
+            with suppress(psutil.NoSuchProcess):
+                found += [root, *root.children(recursive=True)]
+        return found
+
     async def _forever(self) -> None:
-        while self._root.is_running():
+        while True:
             self.sample()
             await asyncio.sleep(SAMPLE_S)

@@ -106,7 +106,7 @@ class Workload:
     @cached_property
     def key_bytes(self) -> list[bytes]:
         """The Kafka key of each key number."""
-        return [f"{tenant}{KEY_SEPARATOR}{tool}".encode() for tenant, tool in self.key_names]
+        return [key_of(tenant, tool) for tenant, tool in self.key_names]
 
     @cached_property
     def partition_of(self) -> NDArray[np.int64]:
@@ -129,56 +129,59 @@ class Workload:
         return Columns(key, ts_ms, latency_us, random.random(BLOCK) < ERROR_RATIO)
 
     def values(self, columns: Columns) -> list[bytes]:
-        """The events as JSON, about 210 bytes each."""
-        names, second = self.key_names, _Seconds()
-        return [
-            b'{"event":"tool_executed","version":"1.0","tenant_id":"%b","tool":"%b","latency_ms":%.3f,"status":"%b",'
-            b'"ts":"%b.%03dZ","ts_ms":%d,"cache_hit":%b}'
-            % (
-                names[key][0].encode(),
-                names[key][1].encode(),
-                latency_us / 1000,
-                b"error" if error else b"ok",
-                second[ts_ms // 1000],
-                ts_ms % 1000,
-                ts_ms,
-                b"false" if latency_us % 5 else b"true",
-            )
-            for key, ts_ms, latency_us, error in zip(
-                columns.key.tolist(),
-                columns.ts_ms.tolist(),
-                columns.latency_us.tolist(),
-                columns.error.tolist(),
-                strict=True,
-            )
-        ]
+        """The events as JSON."""
+        names, text = self.key_names, EventText()
+        arrays = (columns.key, columns.latency_us, columns.error, columns.ts_ms)
+        return [text.of(*names[key], *rest) for key, *rest in zip(*(array.tolist() for array in arrays), strict=True)]
 
     def closing(self) -> list[tuple[int, bytes, bytes, int]]:
         """One (partition, key, value, timestamp in ms) for each partition."""
-        ts_ms = self.start_ms + self.span_ms + CLOSING_AFTER_MS
-        ts = _Seconds()[ts_ms // 1000].decode()
+        ts_ms, text = self.start_ms + self.span_ms + CLOSING_AFTER_MS, EventText()
         records: dict[int, tuple[int, bytes, bytes, int]] = {}
         number = 0
         while len(records) < PARTITIONS:
             tool = f"closing_{number}"
-            key = f"{CLOSING_TENANT}{KEY_SEPARATOR}{tool}".encode()
-            value = (
-                f'{{"event":"tool_executed","version":"1.0","tenant_id":"{CLOSING_TENANT}","tool":"{tool}",'
-                f'"latency_ms":1.0,"status":"ok","ts":"{ts}.{ts_ms % 1000:03d}Z","ts_ms":{ts_ms}}}'
-            ).encode()
+            key = key_of(CLOSING_TENANT, tool)
             partition = partition_for(key, PARTITIONS)
-            records.setdefault(partition, (partition, key, value, ts_ms))
+            records.setdefault(
+                partition, (partition, key, text.of(CLOSING_TENANT, tool, 1000, error=False, ts_ms=ts_ms), ts_ms)
+            )
             number += 1
         return [records[partition] for partition in range(PARTITIONS)]
 
 
-class _Seconds(dict[int, bytes]):
-    """RFC 3339 text of whole seconds, each made once."""
+class EventText:
+    """Events as JSON, about 210 bytes each."""
 
-    def __missing__(self, second: int) -> bytes:
-        text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
-        self[second] = text
-        return text
+    def __init__(self) -> None:
+        self._seconds: dict[int, bytes] = {}
+
+    def of(self, tenant: str, tool: str, latency_us: int, error: bool, ts_ms: int) -> bytes:  # noqa: FBT001 - a column
+        """One event."""
+        second, ms = divmod(ts_ms, 1000)
+        text = self._seconds.get(second)
+        if text is None:
+            text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
+            self._seconds[second] = text
+        return (
+            b'{"event":"tool_executed","version":"1.0","tenant_id":"%b","tool":"%b","latency_ms":%.3f,"status":"%b",'
+            b'"ts":"%b.%03dZ","ts_ms":%d,"cache_hit":%b}'
+            % (
+                tenant.encode(),
+                tool.encode(),
+                latency_us / 1000,
+                b"error" if error else b"ok",
+                text,
+                ms,
+                ts_ms,
+                b"false" if latency_us % 5 else b"true",
+            )
+        )
+
+
+def key_of(tenant: str, tool: str) -> bytes:
+    """The Kafka key of an event."""
+    return f"{tenant}{KEY_SEPARATOR}{tool}".encode()
 
 
 def _cut(columns: Columns, length: int) -> Columns:

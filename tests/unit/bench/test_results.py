@@ -44,7 +44,7 @@ def test_a_quantity_between_samples_is_interpolated_and_flat_outside():
 
 
 def test_the_published_object_has_the_agreed_names_and_nothing_else():
-    published = json.loads(report.as_json([_result("numpy", 2000.0)]))
+    published = json.loads(report.as_json([_result("numpy", 2000.0).as_json()]))
     assert published == {
         "results": [
             {
