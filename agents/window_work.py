@@ -38,10 +38,9 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 
-# In event time: after an outage minutes of events are folded at once, and a breach in the midst of them is one too.
-JUDGE_EVERY_MS = 1000
-# A chunk that spans more event time than this is judged in pieces.
-JUDGE_SPAN_MS = 5000
+# Alerts are judged at each flush. After an outage minutes of events are folded at once, and a breach in the midst of
+# them is one too: so they are also judged whenever event time has come this far.
+JUDGE_EVERY_MS = 5000
 
 
 class WindowMessages(Protocol[S]):
@@ -122,6 +121,7 @@ class WindowWork(Generic[S]):
         self._around = around
         self._alerts = alerts
         self._first = first
+        self._judged_ms = 0
         self._opened_s = around.clock.monotonic_s()
         self._skew_ms = rows.rules.future_skew_ms
         self._running_s = around.settings.worker.running_interval_s
@@ -150,9 +150,13 @@ class WindowWork(Generic[S]):
             if outcome.late_count:
                 self._around.metrics.late.labels(self._kind.name, "counted").inc(outcome.late_count)
             self._set_apart(chunk, piece, outcome.apart)
-            if self._alerts is not None:
-                self._alerts.heard(outcome.touched, now_s)
-                self._alerts.judge(now_s)
+            if self._alerts is not None and self.rows.marks.newest_ms >= self._judged_ms + JUDGE_EVERY_MS:
+                self._judge(self._alerts, now_s)
+
+    def _judge(self, alerts: WindowAlerts[S], now_s: float) -> None:
+        self._judged_ms = self.rows.marks.newest_ms
+        alerts.heard(self.rows.apply(), now_s)
+        alerts.judge(now_s)
 
     def _with_tenants(self, chunk: RecordChunk, samples: Samples) -> Samples:
         """The samples with the tenants that only the records' headers tell; those without any are buried."""
@@ -171,7 +175,7 @@ class WindowWork(Generic[S]):
     def _pieces(self, samples: Samples) -> Iterator[Samples]:
         """The samples in pieces of at most JUDGE_EVERY_MS where there are alerts and much time passes in a chunk."""
         at_ms = samples.at_ms
-        if self._alerts is None or not at_ms or max(at_ms) - min(at_ms) <= JUDGE_SPAN_MS:
+        if self._alerts is None or not at_ms or max(at_ms) - min(at_ms) <= JUDGE_EVERY_MS:
             yield samples
             return
         begin, newest_ms = 0, at_ms[0]
@@ -219,6 +223,10 @@ class WindowWork(Generic[S]):
         now_ms = int(1000 * self._around.clock.wall_s())
         if now_s - self._opened_s >= self.rows.rules.idle_s:
             self.rows.marks.guess_broker(now_ms, now_s)
+        if self._alerts is not None:
+            self._judge(self._alerts, now_s)
+        else:
+            self.rows.apply()
         dirty = self.rows.take_dirty()
         changes = self.rows.changes(dirty)
         over = self.rows.to_announce(now_s)
@@ -227,7 +235,6 @@ class WindowWork(Generic[S]):
         for key, row in over.items():
             push += self._messages.closed(key, row, partition=self.rows.number, now_ms=now_ms)
         if self._alerts is not None:
-            self._alerts.judge(now_s)
             changes += self._alerts.take_changed()
             push += self._alerts.take_messages(partition=self.rows.number, now_ms=now_ms)
         push += self._running(dirty, now_s, now_ms)
@@ -270,6 +277,7 @@ class WindowWork(Generic[S]):
             read_up_to: the highest source position that was looked at for it; may be ahead of what is folded here.
             force: take it although it holds fewer events.
         """
+        self.rows.apply_waiting()
         made, held = self.rows.decode(raw), self.rows.row(key)
         if held is None:
             held = Row(self._kind.fold.empty(), announced=made.announced)

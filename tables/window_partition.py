@@ -4,9 +4,10 @@ Where it stands: between an agent's work (`agents.window_work`: decoding, messag
 gives monotonic time.
 
 Exactness under repeats: a record at or below a row's position is in the row already. When a chunk begins above every
-row's position (`self.position`) nothing in it can be a repeat: it is folded by groups, and each touched row is stamped
-with the chunk's last offset. That is exact because a chunk is folded in one go, between flushes. Else each record is
-guarded by itself. Both ways give the same rows.
+row's position (`self.position`) nothing in it can be a repeat: its contributions are grouped by row, and wait there
+until `apply` folds each group at once and stamps the row with `self.position`. That is exact because everything up to
+that position is in the groups or the rows, and nothing looks at a row before `apply`. Else each record is guarded by
+itself. Both ways give the same rows.
 """
 
 from __future__ import annotations
@@ -40,16 +41,12 @@ class Folded(Enum):
 
 
 @dataclass
-class Outcome(Generic[S]):
-    """What became of a chunk: how many contributions came to a window that was over, and those not counted at all.
-
-    `touched` are the windows that changed, each once.
-    """
+class Outcome:
+    """What became of a chunk: how many contributions came to a window that was over, and those not counted at all."""
 
     late_count: int = 0
     apart: list[tuple[int, Folded]] = field(default_factory=list)
     """Places in the samples, with what became of them."""
-    touched: list[tuple[WindowKey, Row[S]]] = field(default_factory=list)
 
 
 class WindowPartition(Generic[S]):
@@ -76,6 +73,8 @@ class WindowPartition(Generic[S]):
         self._codec: RowCodec[S] = RowCodec(kind)
         self._store = store
         self._rows = RowCache(number, self._codec, store, cache_bytes)
+        self._groups: dict[Any, list[Any]] = {}
+        self._touched: dict[WindowKey, Row[S]] = {}
         self._untold: dict[int, set[WindowKey]] = {}
         self._starts: set[int] = set()
         self._swept_ms = 0
@@ -95,7 +94,7 @@ class WindowPartition(Generic[S]):
 
     # --- folding ---------------------------------------------------------------------------------------------------
 
-    def fold(self, samples: Samples, offsets: Sequence[int], record_ms: Sequence[int], now_s: float) -> Outcome[S]:
+    def fold(self, samples: Samples, offsets: Sequence[int], record_ms: Sequence[int], now_s: float) -> Outcome:
         """Take in the samples of a chunk.
 
         `offsets` and `record_ms` (record timestamps) are of the records that `samples.indexes` point into. Every tenant
@@ -106,11 +105,18 @@ class WindowPartition(Generic[S]):
         if self._base:
             offsets = [self._base + offset for offset in offsets]
         if offsets[samples.indexes[0]] > self.position and self._all_in_time(samples.at_ms, record_ms):
-            outcome = self._fold_groups(samples, offsets[samples.indexes[-1]], now_s)
+            outcome = self._fold_groups(samples, now_s)
         else:
+            self.apply_waiting()
             outcome = self._fold_each(samples, offsets, record_ms, now_s)
         self.position = max(self.position, offsets[samples.indexes[-1]])
         return outcome
+
+    def apply(self) -> list[tuple[WindowKey, Row[S]]]:
+        """Fold what waits in groups; gives the rows that changed since the last call, each once. Call before reading."""
+        self.apply_waiting()
+        touched, self._touched = self._touched, {}
+        return list(touched.items())
 
     def _all_in_time(self, at_ms: Sequence[int], record_ms: Sequence[int]) -> bool:
         """Whether no event of the chunk can be too late or too early, whatever the order of its records."""
@@ -119,40 +125,44 @@ class WindowPartition(Generic[S]):
         kept_ms = newest_start_ms - self.rules.size_ms - self.rules.accept_late_ms
         return newest_ms <= min(record_ms) + self.rules.future_skew_ms and oldest_ms - self.rules.size_ms > kept_ms
 
-    def _fold_groups(self, samples: Samples, last_offset: int, now_s: float) -> Outcome[S]:
+    def _fold_groups(self, samples: Samples, now_s: float) -> Outcome:
         size_ms = self.rules.size_ms
-        groups: dict[Any, list[Any]] = {}
-        get = groups.get
+        # Hardly any chunk has an event for a window that is over; then its groups are its own.
+        oldest_end_ms = window_start_ms(min(samples.at_ms), size_ms) + size_ms
+        some_are_over = oldest_end_ms + self.rules.lateness_ms <= max(max(samples.at_ms), self.marks.newest_ms)
+        if some_are_over:
+            self.apply_waiting()
+        get = self._groups.get
         for tenant, subject, at, value in zip(
             samples.tenants, samples.subjects, samples.at_ms, samples.values, strict=True
         ):
             key = (tenant, subject, at - at % size_ms)
             group = get(key)
             if group is None:
-                groups[key] = [value]
+                self._groups[key] = [value]
             else:
                 group.append(value)
         tenants: Iterable[Any] = samples.tenants
         self.marks.observe_all(tenants, samples.at_ms, now_s)
-        outcome: Outcome[S] = Outcome()
-        # Asked once: hardly any chunk has an event for a window that is over.
-        some_are_over = min(samples.at_ms) + self.rules.lateness_ms <= self.marks.newest_ms
-        add = self.kind.fold.add
+        if not some_are_over:
+            return Outcome()
+        return Outcome(sum(len(group) for key, group in self._groups.items() if self._is_late(key, now_s)))
+
+    def apply_waiting(self) -> None:
+        """Fold what waits in groups."""
+        groups, self._groups = self._groups, {}
+        add, touch = self.kind.fold.add, self._rows.touch
         for plain, group in groups.items():
-            row = self._rows.touch(plain)
+            row = touch(plain)
             self._has_news(row, plain)
             add(row.state, group)
-            row.position = last_offset
-            outcome.touched.append((plain, row))
-            if some_are_over and self._is_late(plain, row, now_s):
-                outcome.late_count += len(group)
-        return outcome
+            row.position = self.position
+            self._touched[plain] = row
 
     def _fold_each(
         self, samples: Samples, offsets: Sequence[int], record_ms: Sequence[int], now_s: float
-    ) -> Outcome[S]:
-        outcome: Outcome[S] = Outcome()
-        touched: dict[WindowKey, Row[S]] = {}
+    ) -> Outcome:
+        outcome = Outcome()
         # A record may contribute to a row more than once: only what was there before the record tells a repeat.
         before: dict[WindowKey, int] = {}
         record = -1
@@ -175,9 +185,8 @@ class WindowPartition(Generic[S]):
                 self.marks.observe(tenant, at_ms, now_s)
                 self.kind.fold.add(row.state, [samples.values[place]])
                 row.position = offsets[index]
-                outcome.late_count += self._is_late(key, row, now_s)
-                touched[key] = row
-        outcome.touched = list(touched.items())
+                outcome.late_count += self._is_late(key, now_s)
+                self._touched[key] = row
         return outcome
 
     def is_expired(self, key: WindowKey) -> bool:
@@ -190,6 +199,7 @@ class WindowPartition(Generic[S]):
 
         Its position says up to where the source was read for it: records up to there are in it, if they are its own.
         """
+        self.apply_waiting()
         self._rows.put(key, row)
         self._starts.add(key.start_ms)
         self._untold.setdefault(key.start_ms, set()).add(key)
@@ -198,7 +208,7 @@ class WindowPartition(Generic[S]):
     # --- reading ---------------------------------------------------------------------------------------------------
 
     def row(self, key: WindowKey) -> Row[S] | None:
-        """A row as it stands, flushed or not; not to be changed by the caller."""
+        """A row as of the last `apply`, flushed or not; not to be changed by the caller."""
         return self._rows.get(key)
 
     def watermark_ms(self, tenant_id: TenantId, now_s: float) -> int:
@@ -222,6 +232,7 @@ class WindowPartition(Generic[S]):
 
     def take_dirty(self) -> dict[WindowKey, Row[S]]:
         """The rows changed since the last call."""
+        self.apply_waiting()
         return self._rows.take_dirty()
 
     def changes(self, dirty: dict[WindowKey, Row[S]]) -> list[Change]:
@@ -285,8 +296,9 @@ class WindowPartition(Generic[S]):
         newest_ms = self.marks.newest_start_ms(key.tenant_id, self.rules.size_ms)
         return newest_ms is not None and key.start_ms + self.rules.size_ms + self.rules.retention_ms <= newest_ms
 
-    def _is_late(self, key: WindowKey, row: Row[S], now_s: float) -> bool:
-        return row.announced >= 0 or self.is_over(key, now_s)
+    def _is_late(self, key: Any, now_s: float) -> bool:  # noqa: ANN401 - a WindowKey or a tuple equal to one
+        row = self._rows.get(WindowKey(*key))
+        return (row is not None and row.announced >= 0) or self.is_over(key, now_s)
 
     def _has_news(self, row: Row[S], plain: Any) -> None:  # noqa: ANN401 - the same
         """Note a row that is about to change; one with untold news is noted already."""
