@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from typing import Any, Protocol
@@ -22,10 +22,10 @@ from tables.rows import WindowKey
 from tables.shares import Page, Share, merged
 from tables.sliding import Sliding
 
-# About 5 ms of work at 10 us for a row; then others get their turn.
-SLICE_ROWS = 500
-# Rows and looks into the store for one question, about ten seconds of work in slices.
-MAX_READ_ROWS = 1_000_000
+# Rows or merges until others get their turn: 1 to 5 ms at 20 to 100 us for one with a full histogram.
+SLICE_ROWS = 50
+# Rows read for one question: 4 to 20 s of work in slices.
+MAX_READ_ROWS = 200_000
 
 _encode = msgspec.msgpack.encode
 
@@ -43,19 +43,23 @@ class Rows(Protocol):
 
 
 class Turns:
-    """Counts work, and lets others run after each slice of it."""
+    """Lets others run after each slice of work, and bounds what is read."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._done = 0
+    def __init__(self, most_rows: int) -> None:
+        self._most_rows = most_rows
+        self._rows = 0
         self._in_slice = 0
 
-    async def took(self, count: int) -> None:
-        """Say that `count` rows were handled. Raises QueryError when the question is too large."""
-        self._done += count
+    async def read(self, rows: int) -> None:
+        """Say that rows were read. Raises QueryError when the question is too large."""
+        self._rows += rows
+        if self._rows > self._most_rows:
+            raise QueryError("from", f"a question may read {self._most_rows} rows at most: ask for less", self._rows)
+        await self.worked(rows)
+
+    async def worked(self, count: int = 1) -> None:
+        """Say that something was done that takes as long as reading `count` rows."""
         self._in_slice += count
-        if self._done > self._most:
-            raise QueryError("from", f"a question may read {self._most} rows at most: ask for less", self._done)
         if self._in_slice >= SLICE_ROWS:
             self._in_slice = 0
             await asyncio.sleep(0)
@@ -82,18 +86,20 @@ async def read_page(query: Query, rows: Rows, partitions: Iterable[int], *, most
             for subject, share in (await reader.pane(next_ms, pane_ms, turns)).items():
                 slides.setdefault(subject, Sliding(merge)).push(next_ms, share)
             next_ms += pane_ms
-        await turns.took(len(slides))
-        found += _window(slides, start_ms, query)
+        found += [share async for share in _window(slides, start_ms, query, turns)]
         if len(found) > query.limit:
             break
     return Page(read, len(found) > query.limit, found[: query.limit])
 
 
-def _window(slides: dict[tuple[str, ...], Sliding[Share]], start_ms: int, query: Query) -> Iterator[Share]:
+async def _window(
+    slides: dict[tuple[str, ...], Sliding[Share]], start_ms: int, query: Query, turns: Turns
+) -> AsyncIterator[Share]:
     """The window that begins at `start_ms`, subject by subject; subjects without rows in it are forgotten."""
     for subject in sorted(slides):
-        slides[subject].drop_before(start_ms)
+        merges = slides[subject].drop_before(start_ms)
         total = slides[subject].total()
+        await turns.worked(merges + 1)
         if total is None:
             del slides[subject]
         elif query.is_after_cursor((start_ms, subject)):
@@ -115,13 +121,13 @@ class _Reader:
         fold = self._query.kind.fold
         for base_ms in range(start_ms, start_ms + length_ms, self._query.kind.size_ms or 1):
             for partition in self._partitions:
-                await turns.took(1)
+                await turns.worked()
                 found = self._raw(partition, base_ms)
                 while chunk := list(islice(found, SLICE_ROWS)):
                     for share in filter(None, (self._share(partition, key, value) for key, value in chunk)):
                         held = shares.get(share.subject)
                         shares[share.subject] = share if held is None else merged(held, share, fold)
-                    await turns.took(len(chunk))
+                    await turns.read(len(chunk))
         return shares
 
     def _raw(self, partition: int, base_ms: int) -> Iterator[tuple[bytes, bytes]]:

@@ -28,14 +28,17 @@ class Sliding(Generic[T]):
         self._newer.append((at, value))
         self._newer_total = value if self._newer_total is None else self._merge(self._newer_total, value)
 
-    def drop_before(self, at: int) -> None:
-        """Forget the values at positions below `at`."""
+    def drop_before(self, at: int) -> int:
+        """Forget the values at positions below `at`; returns how many merges that took."""
+        merges = 0
         while self._older or self._newer:
             if not self._older:
+                merges += len(self._newer)
                 self._turn()
             if self._older[-1][0] >= at:
-                return
+                break
             self._older.pop()
+        return merges
 
     def total(self) -> T | None:
         """All values as one; None when there are none."""

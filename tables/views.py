@@ -132,7 +132,7 @@ class TableViews:
         lines = []
         for share in page.shares:
             lines.append(line_of(share, query, now_ms=now_ms, kept_from_ms=kept_from_ms))
-            await turns.took(1)
+            await turns.worked()
         places = [share.place for share in page.shares]
         following = query.cursor(places[-1]) if page.more else None
         return Answer(query, places, lines, gathered.missing, following, compared(table, query, gathered))
