@@ -21,6 +21,7 @@ from streams import topics
 from streams.kafka_log import Cluster, Outgoing, Partition
 from streams.kafka_producer import Producer
 from tables import tool_latency as tl
+from tables.row_codec import RowCodec
 from tables.rows import newest
 from tests.support.aio import run
 from tests.support.processes import WORKER, Process, process, until_ready
@@ -36,11 +37,11 @@ pytestmark = pytest.mark.timeout(240)
 @pytest.fixture
 def worker_settings(settings: Settings) -> Settings:
     """Short windows, so that many of them close while the worker is killed."""
-    worker = settings.worker.model_copy(
-        update={"port": free_port(), "window_s": 2, "window_retention_s": 600, "lateness_s": 0.5, "idle_close_s": 1.0}
-    )
-    worker.model_fields_set.update({"port", "window_s", "window_retention_s", "lateness_s", "idle_close_s"})
-    return settings.model_copy(update={"worker": worker})
+    worker = settings.worker.model_copy(update={"port": free_port(), "idle_close_s": 1.0})
+    worker.model_fields_set.update({"port", "idle_close_s"})
+    lengths = settings.tool_latency.model_copy(update={"window_s": 2, "retention_s": 600, "lateness_s": 0.5})
+    lengths.model_fields_set.update({"window_s", "retention_s", "lateness_s"})
+    return settings.model_copy(update={"worker": worker, "tool_latency": lengths})
 
 
 def call(rng: random.Random, number: int, at_s: float) -> tuple[bytes, bytes]:
@@ -126,9 +127,12 @@ async def check(settings: Settings) -> None:
         assert key is not None
         assert value is not None
         rows[key] = newest(rows.get(key), value)
-    table = {tuple(k): tl.decode_row(raw) for key, raw in rows.items() if (k := tl.decode_key(key)) is not None}
-    counted = {key: (row.count, row.errors, row.sum_us) for key, row in table.items()}
-    assert counted == recount(tools, 1000 * settings.worker.window_s)
+    codec = RowCodec(tl.kind(settings))
+    table = {k: codec.decode(raw).state for key, raw in rows.items() if (k := codec.decode_key(key)) is not None}
+    counted = {
+        (k.tenant_id, k.subject[0], k.start_ms): (state.count, state.errors, state.sum_us) for k, state in table.items()
+    }
+    assert counted == recount(tools, 1000 * settings.tool_latency.window_s)
 
     pushed = await everything(settings, kafka_topic(settings.prefix, Topic.PUSH))
     ids = Counter((key, headers["pid"].decode()) for _, key, _, headers in pushed)

@@ -39,7 +39,7 @@ def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp
         ("HEADRACE_RELAY__BATCH_ROWS", "many", ["relay.batch_rows", "many"]),
         ("HEADRACE_RELAY__BATHC_ROWS", "1", ["relay.bathc_rows"]),
         ("HEADRACE_PREFIX", "No Good", ["prefix", "No Good"]),
-        ("HEADRACE_WORKER__WINDOW_RETENTION_S", "60", ["worker.window_retention_s"]),
+        ("HEADRACE_TOOL_LATENCY__RETENTION_S", "60", ["tool_latency", "retention_s (60)", "window_s (3600)"]),
         ("HEADRACE_REDIS__COMMAND_TIMEOUT_S", "30", ["redis.command_timeout_s", "30", "postgres"]),
         ("HEADRACE_GATEWAY__WORKER_URLS", "http://a", ["gateway", "JSON"]),
     ],
@@ -48,7 +48,7 @@ def test_a_bad_setting_is_named_with_its_limit_and_value(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: list[str]
 ):
     if "RETENTION" in name:
-        monkeypatch.setenv("HEADRACE_WORKER__WINDOW_S", "3600")
+        monkeypatch.setenv("HEADRACE_TOOL_LATENCY__WINDOW_S", "3600")
     message = refusal(monkeypatch, name, value)
     assert all(part in message for part in told), message
 
