@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from contracts.experiments import MetricKind
 from tables import stats
 from tables.ab_results import AbState
 from tables.exact_moments import SIZE, STEP_BITS
@@ -39,7 +40,7 @@ class Expected:
 
     units: int = 0
     conflicts: int = 0
-    totals: dict[str, list[tuple[Fraction, ...]]] = field(default_factory=lambda: defaultdict(list))
+    totals: dict[MetricKind, list[tuple[Fraction, ...]]] = field(default_factory=lambda: defaultdict(list))
     converted: list[bool] = field(default_factory=list)
     quantile_n: int = 0
     values: list[float] = field(default_factory=list)
@@ -48,8 +49,8 @@ class Expected:
 def recount(records: Iterable[LogRecord]) -> dict[Key, Expected]:
     """The rows that these records, in any order and repeated at will, should give."""
     exposures: dict[tuple[str, str, str], list[tuple[int, int, str]]] = defaultdict(list)
-    outcomes: dict[tuple[str, str, str], dict[tuple[str, str], dict[str, tuple[int, float, float]]]] = defaultdict(
-        lambda: defaultdict(dict)
+    outcomes: dict[tuple[str, str, str], dict[tuple[str, MetricKind], dict[str, tuple[int, float, float]]]] = (
+        defaultdict(lambda: defaultdict(dict))
     )
     for record in records:
         event = json.loads(record.value)
@@ -73,7 +74,7 @@ def _count(
     rows: dict[Key, Expected],
     place: tuple[str, str, str],
     seen: list[tuple[int, int, str]],
-    outcomes: Mapping[tuple[str, str], Mapping[str, tuple[int, float, float]]],
+    outcomes: Mapping[tuple[str, MetricKind], Mapping[str, tuple[int, float, float]]],
 ) -> None:
     tenant, _, experiment = place
     since_ms, epoch, arm = min(seen)
@@ -127,7 +128,7 @@ def _departures(state: AbState, expected: Expected) -> Iterable[str]:
         yield from (f"{kind} {what}" for what in _moment_departures(state, kind, expected.totals[kind]))
 
 
-def _moment_departures(state: AbState, kind: str, totals: list[tuple[Fraction, ...]]) -> Iterable[str]:
+def _moment_departures(state: AbState, kind: MetricKind, totals: list[tuple[Fraction, ...]]) -> Iterable[str]:
     exact = state.moments[kind]
     if exact.n != len(totals):
         yield f"n {exact.n}, not {len(totals)}"
