@@ -55,7 +55,8 @@ async def engine(broker: Broker, contenders: Sequence[Contender], events: int, c
         course = await track.course(min(events, contender.most_events or events))
         result = await measure(contender, course, cores)
         state = "" if result.answer_ok else "  ANSWER WRONG"
-        say(f"{result.name}: {result.events_per_s:,.0f} events/s over {result.seconds:.1f} s; {result.said}{state}")
+        over = f"{result.seconds:.1f} s, first events after {result.first_s:.1f} s"
+        say(f"{result.name}: {result.events_per_s:,.0f} events/s over {over}; {result.said}{state}")
         results.append(result)
     return results
 

@@ -20,6 +20,8 @@ class Result:
     seconds: float = 0.0
     """From the moment the consumer had its partitions to the last row flushed: prefetched records count, with the
     time that they took."""
+    first_s: float = 0.0
+    """How much of `seconds` passed until the first events were seen to be taken in (for Headrace: committed)."""
     steady_events_per_s: float = 0.0
     cpu_us_per_event: float = 0.0
     peak_rss_mib: float = 0.0
@@ -41,6 +43,11 @@ class Result:
             "peak_rss_mib": round(self.peak_rss_mib, 1),
             "answer_ok": self.answer_ok,
         }
+
+
+def first_progress_s(progress: Progress, start_s: float) -> float:
+    """From `start_s` to the first sample with an event in it; 0 when there is none."""
+    return next((at_s - start_s for at_s, n in progress if n), 0.0)
 
 
 def steady_rate(progress: Progress, events: int) -> float:

@@ -28,7 +28,7 @@ from bench.cores import Cores
 from bench.group import GroupView
 from bench.lineup import HEADRACE, Contender
 from bench.recount import RowAnswer, RowKey, Verdict, check
-from bench.result import Progress, Result, steady_rate
+from bench.result import Progress, Result, first_progress_s, steady_rate
 from bench.watch import ProcessWatch
 from bench.workload import PARTITIONS, WINDOW_MS, Workload
 
@@ -137,6 +137,7 @@ def _result(
         name=contender.name,
         events=total,
         seconds=clock[1] - clock[0],
+        first_s=first_progress_s(progress, clock[0]),
         steady_events_per_s=steady_rate(progress, total),
         cpu_us_per_event=1e6 * watch.cpu_between(*clock) / total,
         peak_rss_mib=watch.peak_rss_mib,

@@ -24,10 +24,10 @@ async def scale(broker: Broker, store: str, events: int, most_keys: int, cores: 
     """One line for each number of keys with one worker, then one for each number of workers with the fewest keys."""
     runs = [(keys, 1) for keys in KEYS if keys <= most_keys] + [(KEYS[0], workers) for workers in WORKERS[1:]]
     contender = next(found for found in LINEUP if found.name == HEADRACE + store)
+    tracks = {keys: track_on(broker, events, Shape(tenants=TENANTS, tools=keys // TENANTS)) for keys, _workers in runs}
     lines: list[Line] = []
     for keys, workers in runs:
-        track = track_on(broker, events, Shape(tenants=TENANTS, tools=keys // TENANTS))
-        course = await track.course(events)
+        course = await tracks[keys].course(events)
         result = await measure(replace(contender, workers=workers), course, cores)
         say(f"scale: {keys:,} keys, {workers} worker(s): {result.events_per_s:,.0f} events/s; {result.said}")
         steady = {"steady_events_per_s": round(result.steady_events_per_s, 1)}

@@ -7,7 +7,7 @@ import pytest
 
 from bench import lineup, report
 from bench.contenders.meter import bucket_of, p95_ms
-from bench.result import Result, steady_rate
+from bench.result import Result, first_progress_s, steady_rate
 from bench.watch import at
 
 LOG_GAMMA = math.log(1.01 / 0.99)
@@ -36,6 +36,11 @@ def test_the_steady_part_leaves_out_a_slow_start_and_a_slow_end():
 def test_progress_that_is_too_coarse_gives_no_steady_rate():
     assert steady_rate([(0.0, 0), (1.0, 500), (2.0, 1000)], 1000) == 0.0
     assert steady_rate([], 1000) == 0.0
+
+
+def test_the_time_until_the_first_progress_is_told():
+    assert first_progress_s([(5.0, 0), (6.5, 0), (7.0, 3), (8.0, 9)], 5.0) == 2.0
+    assert first_progress_s([(5.0, 0)], 5.0) == 0.0
 
 
 def test_a_quantity_between_samples_is_interpolated_and_flat_outside():
