@@ -79,15 +79,20 @@ class AgentHost:
 
     async def _chunks(self, stream: Any) -> AsyncIterator[Chunk]:  # noqa: ANN401
         async for event in stream.events():
+            if not self._is_current(event):
+                continue  # waited in a queue over a rebalance; it is read again from the committed offset
             yield Chunk(event.message.partition, event.value, self._acknowledger(stream, event))
 
     def _acknowledger(self, stream: Any, event: Any) -> Any:  # noqa: ANN401
         async def acknowledge() -> None:
             # After a rebalance the same offsets are delivered again; an old acknowledgement must not count for them.
-            if event.message.generation_id == self.app.consumer_generation_id and not self.app.rebalancing:
+            if self._is_current(event):
                 await stream.ack(event)
 
         return acknowledge
+
+    def _is_current(self, event: Any) -> bool:  # noqa: ANN401
+        return bool(event.message.generation_id == self.app.consumer_generation_id and not self.app.rebalancing)
 
     async def _revoked(self, *_args: object, **_kwargs: object) -> None:
         self.sinks.metrics.rebalances.inc()

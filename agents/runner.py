@@ -50,6 +50,16 @@ MAX_UNFLUSHED_RECORDS = 50_000
 TICK_S = 0.25
 
 
+class MissingChunk(Exception):  # noqa: N818 - it ends the process, and nobody catches it
+    """A delivered chunk never reached the agent (Faust lost it): what comes behind it must not be folded."""
+
+    def __init__(self, agent: str, partition: int, folded_to: int | None, after: int, begins: int) -> None:
+        super().__init__(
+            f"agent {agent}, partition {partition}: a chunk that begins at offset {begins} was delivered after "
+            f"one that ends at {after}, but what was folded ends at {folded_to}"
+        )
+
+
 class Chunk:
     """A delivered chunk and how to acknowledge it; the runner's view of a Faust event."""
 
@@ -157,7 +167,11 @@ class Runner:
     async def _fold(self, chunk: Chunk) -> None:
         if self._stopping:
             return  # not acknowledged, so it comes again
-        owned = self._partitions.get(chunk.partition) or self._open(chunk.partition)
+        owned = self._partitions.get(chunk.partition)
+        if owned is None:
+            if self._table is not None:
+                return  # its rows are not recovered here; not acknowledged, so it comes again
+            owned = self._open(chunk.partition)
         await owned.flushed_up_to(MAX_UNFLUSHED_RECORDS)
         if self._partitions.get(chunk.partition) is owned:
             owned.fold(chunk)
@@ -183,6 +197,7 @@ class OwnedPartition:
         self._table = table
         self._unflushed: list[Chunk] = []
         self._record_count = 0
+        self._folded_to: int | None = None
         self._pace = FlushPace()
         self._wake = asyncio.Event()
         self._full = asyncio.Event()
@@ -191,6 +206,11 @@ class OwnedPartition:
 
     def fold(self, chunk: Chunk) -> None:
         """Step 1."""
+        after = chunk.records.after
+        if after is not None and after != self._folded_to:
+            # Rows touched by this chunk would say that they hold the missing one too: it would be lost for ever.
+            raise MissingChunk(self._agent, self._number, self._folded_to, after, chunk.records.offsets[0])
+        self._folded_to = chunk.records.offsets[-1]
         self.work.fold(chunk.records, self._out.clock.monotonic_s())
         self._unflushed.append(chunk)
         self._record_count += len(chunk.records)

@@ -12,6 +12,8 @@ Seams, all of faust-streaming 0.15.3; tests/unit/streams/test_batches.py fails w
    counts skipped offsets as acknowledged, so that with acknowledgements out of order it commits unprocessed records.
 3. Consumer._getmany: reads no source topic while a rebalance is under way. Stock resumes the sources, waits, and then
    clears the queues (Recovery.on_recovery_completed): what was read in between is lost (faust-streaming issue 596).
+   A fetch that was waiting when the rebalance began may come back during it or after it: what it brings is dropped, and
+   the positions are sought again. Should a chunk get lost all the same, `RecordChunk.after` shows it.
 4. Schema.compile: passes the chunk through undecoded.
 5. Consumer._wait_next_records sleeps a whole second while no partition is active, so after each rebalance too.
 
@@ -63,6 +65,8 @@ class BatchConsumer(driver.Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  Faust's own signature
         self._delivered: defaultdict[TP, deque[int]] = defaultdict(deque)
+        self._last: dict[TP, int] = {}
+        self._seek_again = False
         self._reading_generation: int | None = None
         super().__init__(*args, **kwargs)
 
@@ -96,10 +100,18 @@ class BatchConsumer(driver.Consumer):
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109
         """Yield chunks of batch topics and single messages of all others; see Consumer.getmany."""
+        if self._seek_again and self.flow_active and not self.app.rebalancing:
+            self._seek_again = not await self._seek_back()
+            if self._seek_again:
+                await asyncio.sleep(REBALANCE_PAUSE_S)
+                return
+        rebalances = self.app.rebalancing_count
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if records is None or self.should_stop:
             return
+        if self.app.rebalancing or rebalances != self.app.rebalancing_count:
+            records = self._without_sources(records)
         if not self.flow_active:
             await self._seek_back()
             return
@@ -126,11 +138,20 @@ class BatchConsumer(driver.Consumer):
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
                 yield tp, partial(self._to_message, tp, record)
 
-    async def _seek_back(self) -> None:
+    def _without_sources(self, records: Any) -> Any:  # noqa: ANN401
+        """What a fetch brings that a rebalance has overtaken: changelogs are taken, sources have to be read again."""
+        kept = {tp: found for tp, found in records.items() if tp.topic not in self.batch_topics}
+        self._seek_again = self._seek_again or len(kept) < len(records)
+        return kept
+
+    async def _seek_back(self) -> bool:
+        """Seek to the committed positions; whether that succeeded."""
         try:
             await self.perform_seek()
         except Exception as error:  # noqa: BLE001  as stock does: the rebalance under way seeks again
-            self.log.warning("seek while the flow is stopped failed: %r", error)
+            self.log.warning("seeking back failed: %r", error)
+            return False
+        return True
 
     def _still(self, generation: int) -> bool:
         return self.flow_active and self.app.consumer_generation_id == generation
@@ -146,6 +167,8 @@ class BatchConsumer(driver.Consumer):
 
     def _message(self, tp: TP, chunk: RecordChunk) -> ConsumerMessage:
         last = chunk.offsets[-1]
+        chunk.after = self._last.get(tp)
+        self._last[tp] = last
         self._delivered[tp].append(last)
         return ConsumerMessage(
             tp.topic,
@@ -179,14 +202,19 @@ class BatchConsumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         """Seek to the committed positions; chunks delivered before count no more."""
-        self._delivered.clear()
+        self._forget_delivered()
         await super().perform_seek()
+        self._forget_delivered()
+
+    def _forget_delivered(self) -> None:
         self._delivered.clear()
+        self._last.clear()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what was delivered of partitions that are gone."""
         for tp in revoked:
             self._delivered.pop(tp, None)
+            self._last.pop(tp, None)
         await super().on_partitions_revoked(revoked)
 
 

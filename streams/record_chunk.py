@@ -45,15 +45,17 @@ class RecordChunk:
     """Records of one partition in offset order, at least one.
 
     `offsets` is a range where the log has no gaps, else a list. `newest_ms` is the highest timestamp of the records, or
-    of the batches that they came in.
+    of the batches that they came in. `after` is the last offset of the chunk that was delivered before this one, None
+    for the first one since the reader sought its position: who folds chunks sees by it that none is missing.
     """
 
-    __slots__ = ("_records", "newest_ms", "offsets", "partition", "topic", "values")
+    __slots__ = ("_records", "after", "newest_ms", "offsets", "partition", "topic", "values")
 
     def __init__(self, topic: str, partition: int, records: Sequence[Any], newest_ms: int) -> None:
         self.topic = topic
         self.partition = partition
         self.newest_ms = newest_ms
+        self.after: int | None = None
         self.values: list[bytes | None] = [record.value for record in records]
         self._records: Sequence[LogRecord] = records
         first, last = records[0].offset, records[-1].offset
@@ -78,7 +80,7 @@ class RecordChunk:
         return [record.timestamp or 0 for record in self._records]
 
     def refusals(self) -> dict[int, BadEntry]:
-        """Places of the records whose Redis entry the mirror could not read, and why: it passes them on to be buried."""
+        """Places of the records whose Redis entry the mirror could not read, and why: they are to be buried."""
         found: dict[int, BadEntry] = {}
         for index, record in enumerate(self._records):
             headers = record.headers

@@ -128,9 +128,10 @@ async def check(settings: Settings) -> None:
         assert value is not None
         rows[key] = newest(rows.get(key), value)
     codec = RowCodec(tl.kind(settings))
-    table = {k: codec.decode(raw).state for key, raw in rows.items() if (k := codec.decode_key(key)) is not None}
+    table = {k: codec.decode(raw) for key, raw in rows.items() if (k := codec.decode_key(key)) is not None}
     counted = {
-        (k.tenant_id, k.subject[0], k.start_ms): (state.count, state.errors, state.sum_us) for k, state in table.items()
+        (k.tenant_id, k.subject[0], k.start_ms): (r.state.count, r.state.errors, r.state.sum_us)
+        for k, r in table.items()
     }
     assert counted == recount(tools, 1000 * settings.tool_latency.window_s)
 
@@ -142,8 +143,8 @@ async def check(settings: Settings) -> None:
         bodies[key, headers["pid"].decode()].add(value)
     assert all(len(same) == 1 for same in bodies.values()), "one id, two contents"
     closed = {i for _, i in ids if i.startswith("tlw:")}
-    for (_, tool, start_ms), row in table.items():
-        assert f"tlw:{tool}:{start_ms}:{tl.revision_of(row)}" in closed, "a closed window was never pushed"
+    for k, row in table.items():
+        assert f"tlw:{k.subject[0]}:{k.start_ms}:{row.revision}" in closed, "a closed window was never pushed"
 
     connection = await asyncpg.connect(settings.postgres.url)
     buried = await connection.fetchval("SELECT count(*) FROM headrace.dead_letter")

@@ -11,7 +11,7 @@ import pytest
 from agents.burial import Burial
 from agents.effects import Effects
 from agents.metrics import AgentMetrics
-from agents.runner import Chunk, Runner, Sinks
+from agents.runner import Chunk, MissingChunk, Runner, Sinks
 from runtime.clock import ManualClock
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -61,11 +61,13 @@ class Bench:
         )
         self.runner = Runner("test", lambda _partition: Counting(self.notes, broken=broken), sinks)
 
-    def deliver(self, records: int, partition: int = 0) -> None:
+    def deliver(self, records: int, partition: int = 0, *, first: int = 0, after: int | None = None) -> None:
         async def acknowledge() -> None:
             self.notes.append(f"ack {records}")
 
-        self.queue.put_nowait(Chunk(partition, chunk([LogRecord(b"", 0)] * records), acknowledge))
+        made = chunk([LogRecord(b"", first + n) for n in range(records)])
+        made.after = after
+        self.queue.put_nowait(Chunk(partition, made, acknowledge))
 
     async def chunks(self) -> AsyncIterator[Chunk]:
         while True:
@@ -138,5 +140,35 @@ def test_a_fold_that_fails_is_fatal_so_that_no_later_chunk_is_counted_without_it
         with pytest.raises(KeyError):
             await bench.runner.consume(bench.chunks())
         assert bench.fatal == ["agent test cannot go on"]
+
+    run(scenario())
+
+
+def test_a_chunk_whose_predecessor_never_came_is_not_folded():
+    async def scenario() -> None:
+        bench = Bench()
+        consuming = asyncio.create_task(bench.runner.consume(bench.chunks()))
+        bench.deliver(3)
+        bench.deliver(2, first=3, after=2)
+        await settle()
+        bench.deliver(4, first=9, after=8)
+        with pytest.raises(MissingChunk, match=r"begins at offset 9 .* ends at 8, but what was folded ends at 4"):
+            await consuming
+        assert bench.fatal == ["agent test cannot go on"]
+        assert [note for note in bench.notes if note.startswith("fold")] == ["fold 3", "fold 2"]
+
+    run(scenario())
+
+
+def test_after_a_seek_back_the_first_chunk_is_taken_wherever_it_begins():
+    async def scenario() -> None:
+        bench = Bench()
+        consuming = asyncio.create_task(bench.runner.consume(bench.chunks()))
+        bench.deliver(3, first=10)
+        bench.deliver(2, first=5)
+        await settle()
+        assert [note for note in bench.notes if note.startswith("fold")] == ["fold 3", "fold 2"]
+        consuming.cancel()
+        await asyncio.gather(consuming, return_exceptions=True)
 
     run(scenario())

@@ -98,3 +98,12 @@ def test_gaps_between_chunks_do_not_hold_the_commit_back():
     position.acknowledge(100)
     position.acknowledge(5_000)
     assert position.committable() == 5_001
+
+
+def test_what_a_fetch_brings_that_a_rebalance_has_overtaken_is_read_again():
+    consumer = BatchesOfT.__new__(BatchesOfT)
+    consumer._seek_again = False
+    assert consumer._without_sources({TP("changelog", 0): ["row"]}) == {TP("changelog", 0): ["row"]}
+    assert not consumer._seek_again
+    assert consumer._without_sources({TP("changelog", 0): ["row"], TP0: ["chunk"]}) == {TP("changelog", 0): ["row"]}
+    assert consumer._seek_again

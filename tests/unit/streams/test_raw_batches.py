@@ -104,19 +104,24 @@ def with_checksum(raw: bytes) -> bytes:
     return raw[:17] + calc_crc32c_py(raw[21:]).to_bytes(4, "big") + raw[21:]
 
 
-def parsed(raw: bytes, *, position: int = 0, aborted: list[tuple[int, int]] | None = None) -> Any:
+def parsed(raw: bytes, *, position: int = 0, aborted: list[tuple[int, int]] | None = None) -> fetcher.PartitionRecords:
+    check_crcs = True
     return fetcher.PartitionRecords(
-        PLACE, MemoryRecords(raw), aborted or [], position, None, None, True, fetcher.READ_COMMITTED
+        PLACE, MemoryRecords(raw), aborted or [], position, None, None, check_crcs, fetcher.READ_COMMITTED
     )
 
 
-def stock(raw: bytes, **how: Any) -> tuple[list[tuple[int, bytes | None, int]], int]:
-    records = parsed(raw, **how)
+def stock(
+    raw: bytes, *, position: int = 0, aborted: list[tuple[int, int]] | None = None
+) -> tuple[list[tuple[int, bytes | None, int]], int]:
+    records = parsed(raw, position=position, aborted=aborted)
     return [(r.offset, r.value, r.timestamp) for r in records], records.next_fetch_offset
 
 
-def ours(raw: bytes, **how: Any) -> tuple[list[tuple[int, bytes | None, int]], int]:
-    records = parsed(raw, **how)
+def ours(
+    raw: bytes, *, position: int = 0, aborted: list[tuple[int, int]] | None = None
+) -> tuple[list[tuple[int, bytes | None, int]], int]:
+    records = parsed(raw, position=position, aborted=aborted)
     runs = list(raw_batches.each_run(records, PLACE, check_crcs=True))
     assert all(run.newest_ms >= max(r.timestamp or 0 for r in run.records) for run in runs)
     return [(r.offset, r.value, r.timestamp or 0) for run in runs for r in run.records], records.next_fetch_offset
