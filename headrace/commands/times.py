@@ -25,9 +25,8 @@ def instant_ms(text: str, option: str, clock: Clock) -> int:
         count, unit = relative.groups()
         return int(1000 * clock.wall_s()) - (int(count) * _UNIT_MS[unit] if count else 0)
     try:
-        if len(text) == len("2026-03-01"):
-            return epoch_ms(datetime.combine(date.fromisoformat(text), time(), UTC))
-        moment = datetime.fromisoformat(text)
+        is_date = len(text) == len("2026-03-01")
+        moment = datetime.combine(date.fromisoformat(text), time(), UTC) if is_date else datetime.fromisoformat(text)
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None or moment.year < 1970:  # noqa: PLR2004 - the Unix epoch
