@@ -38,7 +38,7 @@ FILE_RECORDS = 1_000_000
 
 
 class ArchivedFile(NamedTuple):
-    """One file: offsets [first, next) of a partition, of one incarnation (`epoch`) of the cluster."""
+    """One file: offsets [first, next) of a partition, of one incarnation (`epoch`) of the topic."""
 
     path: Path
     partition: Partition
@@ -66,7 +66,7 @@ class Archive:
         for before, after in pairwise(found):
             if after.first != before.next + after.lost or after.epoch != before.epoch:
                 raise ArchiveError(
-                    f"archive: {after.path} begins at offset {after.first} of cluster {after.epoch}, "
+                    f"archive: {after.path} begins at offset {after.first} of {after.epoch}, "
                     f"but {before.path} ends at {before.next} of {before.epoch}; move one of them away"
                 )
         return found

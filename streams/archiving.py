@@ -82,7 +82,7 @@ async def _where_it_ends(
     end, last = files[-1].next, archive.last_record(place)
     if files[-1].epoch != epoch:
         raise ArchiveError(
-            f"archive: {files[-1].path} is of cluster {files[-1].epoch}, and this one is {epoch}: "
+            f"archive: {files[-1].path} is of the topic's incarnation {files[-1].epoch}, and it is {epoch} now: "
             "its offsets began anew; give it another --dir"
         )
     if end > span.end or (last is not None and not await stands(log, place, last, span)):

@@ -70,12 +70,13 @@ async def run(
         await log.start()
         try:
             counts = await log.topics()
-            how = Copying(await log.epoch(), until_ms, skip_lost)
             for topic in topics:
                 name = kafka_topic(settings.prefix, topic)
                 with console.step(name) as step:
                     if name not in counts:
                         raise _missing(settings, name)
+                    incarnation = (await log.incarnations([name]))[name]
+                    how = Copying(incarnation, until_ms, skip_lost)
                     copied = await _topic(log, archive, name, counts[name], how)
                     step.detail = _told(copied)
         finally:
