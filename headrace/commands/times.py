@@ -10,7 +10,7 @@ from contracts.times import epoch_ms
 from runtime.clock import Clock
 
 _UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_RELATIVE = re.compile(r"now(?:-(\d{1,6})([smhd]))?")
+_RELATIVE = re.compile(r"now|(?:now)?-(\d{1,6})([smhd])")
 HELP = "2026-03-01, 2026-03-01T12:00:00Z, now or now-90m (s, m, h, d)."
 
 

@@ -41,6 +41,7 @@ RULES = Rules(SIZE_MS, SKEW_MS, retention_ms=86_400_000, now_ms=NOON_MS)
     [
         ("now", NOON_MS),
         ("now-90m", NOON_MS - 5_400_000),
+        ("-15s", NOON_MS - 15_000),
         ("now-2d", NOON_MS - 172_800_000),
         ("2026-03-01", NOON_MS - 43_200_000),
         ("2026-03-01T12:00:00Z", NOON_MS),
