@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from agents.effects import Effects
 from agents.records import letter_of
+from agents.sample_pieces import chosen, pieces
 from contracts import envelope
 from contracts.errors import ContractError, OutOfRange
 from contracts.names import TenantId
@@ -145,7 +146,7 @@ class WindowWork(Generic[S]):
         if None in samples.tenants:
             samples = self._with_tenants(chunk, samples)
         record_ms = chunk.timestamps_ms()
-        for piece in self._pieces(samples):
+        for piece in [samples] if self._alerts is None else pieces(samples, JUDGE_EVERY_MS):
             outcome = self.rows.fold(piece, chunk.offsets, record_ms, now_s)
             if outcome.late_count:
                 self._around.metrics.late.labels(self._kind.name, "counted").inc(outcome.late_count)
@@ -170,25 +171,7 @@ class WindowWork(Generic[S]):
                     self._bury(chunk, index, error)
                     continue
             kept.append(place)
-        return _chosen(samples._replace(tenants=tenants), kept)
-
-    def _pieces(self, samples: Samples) -> Iterator[Samples]:
-        """The samples in pieces of at most JUDGE_EVERY_MS where there are alerts and much time passes in a chunk."""
-        at_ms = samples.at_ms
-        if self._alerts is None or not at_ms or max(at_ms) - min(at_ms) <= JUDGE_EVERY_MS:
-            yield samples
-            return
-        begin, newest_ms = 0, at_ms[0]
-        for place, at in enumerate(at_ms):
-            # A record's contributions stay together: a piece ends only between two records.
-            if (
-                at // JUDGE_EVERY_MS > newest_ms // JUDGE_EVERY_MS
-                and samples.indexes[place] != samples.indexes[place - 1]
-            ):
-                yield _chosen(samples, range(begin, place))
-                begin = place
-            newest_ms = max(newest_ms, at)
-        yield _chosen(samples, range(begin, len(at_ms)))
+        return chosen(samples._replace(tenants=tenants), kept)
 
     def _set_apart(self, chunk: RecordChunk, samples: Samples, apart: Sequence[tuple[int, Folded]]) -> None:
         done: set[int] = set()
@@ -295,14 +278,3 @@ class WindowWork(Generic[S]):
         count = self._kind.fold.summarise(row.state)[self._kind.columns[0].name]
         assert isinstance(count, int)  # noqa: S101 - the line above
         return count
-
-
-def _chosen(samples: Samples, places: Sequence[int]) -> Samples:
-    """Some of the samples; `bad` was dealt with."""
-    return Samples(
-        [samples.indexes[p] for p in places],
-        [samples.tenants[p] for p in places],
-        [samples.subjects[p] for p in places],
-        [samples.at_ms[p] for p in places],
-        [samples.values[p] for p in places],
-    )

@@ -1,7 +1,7 @@
 """The port between a table and the engine: how records become contributions, and contributions a row's state. Pure.
 
-A table of windows is a `TableKind`; the engine (`tables.window_partition`, `agents.window_work`) does the rest: batches,
-positions, watermarks, lateness, expiry, emission, queries and replay are the same for all tables.
+A table of windows is a `TableKind`; the engine (`tables.window_partition`, `agents.window_work`) does the rest:
+batches, positions, watermarks, lateness, expiry, emission, queries and replay are the same for all tables.
 
 To add a table, write its state and its Fold in a file of its own, declare a TableKind, and add it to
 `tables.catalogue`.

@@ -37,7 +37,7 @@ INCARNATION_SHIFT = 40
 
 
 class WindowKey(NamedTuple):
-    """Which row: tenant, subject, and the window's start in milliseconds since the epoch (0 in a table without windows)."""
+    """Which row: tenant, subject, and the window's start in ms since the epoch (0 in a table without windows)."""
 
     tenant_id: TenantId
     subject: Subject

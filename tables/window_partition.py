@@ -23,6 +23,7 @@ from tables.row_cache import RowCache
 from tables.row_codec import Row, RowCodec
 from tables.rows import WindowKey, header_of, scan_bounds
 from tables.store import Change, RowStore
+from tables.window_index import WindowIndex
 from tables.windows import Watermarks, WindowRules, window_start_ms
 
 S = TypeVar("S")
@@ -75,8 +76,7 @@ class WindowPartition(Generic[S]):
         self._rows = RowCache(number, self._codec, store, cache_bytes)
         self._groups: dict[Any, list[Any]] = {}
         self._touched: dict[WindowKey, Row[S]] = {}
-        self._untold: dict[int, set[WindowKey]] = {}
-        self._starts: set[int] = set()
+        self._index = WindowIndex()
         self._swept_ms = 0
 
     def recover(self, now_s: float) -> None:
@@ -88,9 +88,9 @@ class WindowPartition(Generic[S]):
             header = header_of(raw)
             self.position = max(self.position, header.position)
             self.marks.observe(key.tenant_id, key.start_ms, now_s)
-            self._starts.add(key.start_ms)
+            self._index.add(key)
             if header.position > header.announced:
-                self._untold.setdefault(key.start_ms, set()).add(key)
+                self._index.changed(key)
 
     # --- folding ---------------------------------------------------------------------------------------------------
 
@@ -113,7 +113,7 @@ class WindowPartition(Generic[S]):
         return outcome
 
     def apply(self) -> list[tuple[WindowKey, Row[S]]]:
-        """Fold what waits in groups; gives the rows that changed since the last call, each once. Call before reading."""
+        """Fold what waits in groups; gives the rows changed since the last call, each once. Call it before reading."""
         self.apply_waiting()
         touched, self._touched = self._touched, {}
         return list(touched.items())
@@ -129,7 +129,7 @@ class WindowPartition(Generic[S]):
         size_ms = self.rules.size_ms
         # Hardly any chunk has an event for a window that is over; then its groups are its own.
         oldest_end_ms = window_start_ms(min(samples.at_ms), size_ms) + size_ms
-        some_are_over = oldest_end_ms + self.rules.lateness_ms <= max(max(samples.at_ms), self.marks.newest_ms)
+        some_are_over = oldest_end_ms + self.rules.lateness_ms <= max(*samples.at_ms, self.marks.newest_ms)
         if some_are_over:
             self.apply_waiting()
         get = self._groups.get
@@ -159,9 +159,7 @@ class WindowPartition(Generic[S]):
             row.position = self.position
             self._touched[plain] = row
 
-    def _fold_each(
-        self, samples: Samples, offsets: Sequence[int], record_ms: Sequence[int], now_s: float
-    ) -> Outcome:
+    def _fold_each(self, samples: Samples, offsets: Sequence[int], record_ms: Sequence[int], now_s: float) -> Outcome:
         outcome = Outcome()
         # A record may contribute to a row more than once: only what was there before the record tells a repeat.
         before: dict[WindowKey, int] = {}
@@ -201,8 +199,7 @@ class WindowPartition(Generic[S]):
         """
         self.apply_waiting()
         self._rows.put(key, row)
-        self._starts.add(key.start_ms)
-        self._untold.setdefault(key.start_ms, set()).add(key)
+        self._index.changed(key)
         self.position = max(self.position, row.position)
 
     # --- reading ---------------------------------------------------------------------------------------------------
@@ -242,16 +239,9 @@ class WindowPartition(Generic[S]):
     def to_announce(self, now_s: float) -> dict[WindowKey, Row[S]]:
         """Windows that are over and hold something not yet pushed."""
         newest_ms = max(self.marks.newest_ms, self.marks.broker_ms(now_s))
-        over: dict[WindowKey, Row[S]] = {}
-        for start_ms in sorted(self._untold):
-            if start_ms + self.rules.size_ms + self.rules.lateness_ms > newest_ms:
-                break
-            for key in self._untold[start_ms]:
-                if self.is_over(key, now_s):
-                    row = self.row(key)
-                    if row is not None:
-                        over[key] = row
-        return over
+        due_ms = newest_ms - self.rules.size_ms - self.rules.lateness_ms
+        due = [key for key in self._index.untold_until(due_ms) if self.is_over(key, now_s)]
+        return {key: row for key in due if (row := self.row(key)) is not None}
 
     def announced(self, positions: Iterable[tuple[WindowKey, int]]) -> None:
         """These windows were pushed as they stood at these positions; the next flush writes that down."""
@@ -259,7 +249,7 @@ class WindowPartition(Generic[S]):
             row = self._rows.touch(key)
             row.announced = position
             if not row.unannounced:
-                self._told(key)
+                self._index.told(key)
 
     def settle(self) -> None:
         """What was taken is written: rows beyond the cache's size are dropped."""
@@ -271,10 +261,9 @@ class WindowPartition(Generic[S]):
         due_ms = window_start_ms(due_ms - self.rules.size_ms, self.rules.size_ms)
         if due_ms <= self._swept_ms:
             return []
-        if not any(start_ms <= due_ms for start_ms in self._untold):
+        if next(self._index.untold_until(due_ms), None) is None:
             self._swept_ms = due_ms
-        due = [start_ms for start_ms in sorted(self._starts) if start_ms <= due_ms]
-        gone = [key for start_ms in due for key in self._expired_of(start_ms, now_s)]
+        gone = [key for start_ms in self._index.starts_until(due_ms) for key in self._expired_of(start_ms, now_s)]
         self._rows.delete(gone)
         self.marks.forget_silent(self.rules.forget_ms, now_s)
         return gone
@@ -285,9 +274,10 @@ class WindowPartition(Generic[S]):
         lower, upper = scan_bounds(self.kind.kind, len(self.kind.parts), start_ms, start_ms + 1)
         stored = (self._codec.decode_key(raw) for raw, _ in self._store.scan(self.number, lower, upper))
         keys = {key for key in stored if key is not None} | self._rows.dirty_keys(start_ms)
-        gone = [key for key in keys if self._is_past(key, now_s) and key not in self._untold.get(start_ms, ())]
+        untold = self._index.untold_of(start_ms)
+        gone = [key for key in keys if self._is_past(key, now_s) and key not in untold]
         if len(gone) == len(keys):
-            self._starts.discard(start_ms)
+            self._index.emptied(start_ms)
         return iter(gone)
 
     def _is_past(self, key: WindowKey, now_s: float) -> bool:
@@ -303,13 +293,4 @@ class WindowPartition(Generic[S]):
     def _has_news(self, row: Row[S], plain: Any) -> None:  # noqa: ANN401 - the same
         """Note a row that is about to change; one with untold news is noted already."""
         if not row.unannounced:
-            key = WindowKey(*plain)
-            self._starts.add(key.start_ms)
-            self._untold.setdefault(key.start_ms, set()).add(key)
-
-    def _told(self, key: WindowKey) -> None:
-        untold = self._untold.get(key.start_ms)
-        if untold is not None:
-            untold.discard(key)
-            if not untold:
-                del self._untold[key.start_ms]
+            self._index.changed(WindowKey(*plain))

@@ -1,0 +1,36 @@
+"""Cutting a chunk's samples into pieces. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tables.fold import Samples
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+def chosen(samples: Samples, places: Sequence[int]) -> Samples:
+    """Some of the samples; `bad` was dealt with."""
+    return Samples(
+        [samples.indexes[p] for p in places],
+        [samples.tenants[p] for p in places],
+        [samples.subjects[p] for p in places],
+        [samples.at_ms[p] for p in places],
+        [samples.values[p] for p in places],
+    )
+
+
+def pieces(samples: Samples, span_ms: int) -> Iterator[Samples]:
+    """The samples, cut wherever event time has come `span_ms` further; a record's contributions stay together."""
+    at_ms = samples.at_ms
+    if not at_ms or max(at_ms) - min(at_ms) <= span_ms:
+        yield samples
+        return
+    begin, newest_ms = 0, at_ms[0]
+    for place, at in enumerate(at_ms):
+        if at // span_ms > newest_ms // span_ms and samples.indexes[place] > samples.indexes[place - 1]:
+            yield chosen(samples, range(begin, place))
+            begin = place
+        newest_ms = max(newest_ms, at)
+    yield chosen(samples, range(begin, len(at_ms)))
