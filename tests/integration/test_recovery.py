@@ -25,6 +25,7 @@ from tables.rows import WindowKey, encode_key
 from tests.support.aio import run
 from tests.support.kafka import delete_topic
 from tests.support.processes import Process, process
+from tests.support.servers import kafka_is_embedded
 
 COUNTING_WORKER = ("-m", "faust", "-A", "tests.support.counting_worker", "worker", "-l", "info")
 PARTITIONS = 4
@@ -45,8 +46,11 @@ class Told:
 
 @pytest.fixture
 def counting(settings: Settings) -> Settings:
-    """Settings of a worker on few partitions; a killed one is soon missed."""
-    return changed(settings, kafka={"partitions": PARTITIONS}, worker={"port": free_port(), "session_timeout_s": 3.0})
+    """Settings of a worker on few partitions; a killed one is missed as soon as the broker allows."""
+    session_timeout_s = 3.0 if kafka_is_embedded() else 6.0
+    return changed(
+        settings, kafka={"partitions": PARTITIONS}, worker={"port": free_port(), "session_timeout_s": session_timeout_s}
+    )
 
 
 def changed(settings: Settings, **groups: dict[str, object]) -> Settings:
