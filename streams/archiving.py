@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from contracts.errors import ArchiveError
 from streams.archive import Archive, ArchiveWriter
+from streams.kafka_log import OffsetGone
 from streams.log_range import LogRange, Span
 from streams.parquet import ArchivedRecord
 from streams.record_chunk import RecordChunk
@@ -52,7 +53,13 @@ async def copy(log: LogRange, archive: Archive, place: Partition, span: Span, ho
     start += lost
     after_ms = last.timestamp if last is not None else 0
     with ArchiveWriter(archive, place, how.epoch, start, lost=lost, after_ms=after_ms) as writer:
-        reached = await _fill(log, writer, place, Span(start, span.end), how)
+        try:
+            reached = await _fill(log, writer, place, Span(start, span.end), how)
+        except OffsetGone as error:
+            raise ArchiveError(
+                f"archive: retention removed records of {place.topic}/{place.number} at {writer.next_offset} "
+                "while they were read; run it again, and more often"
+            ) from error
         writer.close(span.end if reached else writer.next_offset)
     return Copied(place, writer.records, writer.files, writer.next_offset, lost)
 

@@ -24,6 +24,7 @@ from headrace.replay.reading import Part, Reader
 from headrace.replay.report import Report
 from headrace.replay.sending import ROUNDS, Sending
 from headrace.replay.sources import Source, source_of
+from streams.kafka_log import OffsetGone
 from streams.log_range import LogRange, Span
 from streams.records import Partition
 from tables.recompute import Wanted
@@ -72,7 +73,14 @@ class Replay:
             counts, incarnation = await self._topics()
             sources = await self._sources(counts[self._topic], incarnation)
             plan = await self._plan(sources, job, incarnation)
-            parts, reader = await self._read(sources, plan, job, steps)
+            try:
+                parts, reader = await self._read(sources, plan, job, steps)
+            except OffsetGone as error:
+                job.remove()
+                raise ReplayRefused(
+                    f"replay: retention has removed records of {self._topic} that this replay was going to read; "
+                    "run it again: it will say from when on complete windows exist"
+                ) from error
             comparisons = await self._compare(parts, reader, counts, incarnation)
             applied: Applied | None = None
             if not options.dry_run and any(each.to_send(force=options.force) for each in comparisons):
