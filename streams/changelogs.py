@@ -11,9 +11,10 @@ the rows about MAX_LAG_MS of old versions and DELETIONS_KEPT_MS of deletions: th
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
-from contracts.errors import SettingsError
+from contracts.errors import ServerMissing, SettingsError
 from runtime.logs import get_logger
 from streams import topics
 from streams.kafka_admin import Admin
@@ -21,7 +22,7 @@ from streams.kafka_connection import kafka_down
 from streams.kafka_log import NewTopic, Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from runtime.settings import KafkaSettings, Settings
 
@@ -32,6 +33,8 @@ MAX_LAG_MS = 6 * 3_600_000
 # A store that was left alone for longer has missed deletions and must be rebuilt (tables.rocks_store).
 DELETIONS_KEPT_MS = 24 * 3_600_000
 SEGMENT_BYTES = 64 * 1024 * 1024
+ATTEMPTS = 20
+PAUSE_S = 0.5
 
 CONFIG: Mapping[str, str] = {
     "cleanup.policy": "compact",
@@ -53,17 +56,29 @@ class ChangelogState(NamedTuple):
 
 
 class ChangelogWatch:
-    """Asks the cluster about changelogs; each call opens a connection and closes it."""
+    """Asks the cluster about changelogs; each question opens a connection and closes it."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, attempts: int = ATTEMPTS) -> None:
         self._settings = settings
+        self._attempts = attempts
 
-    async def look(self, changelog: str, source: str, partitions: Iterable[int]) -> ChangelogState:
+    async def look(self, changelog: str, source: str, partitions: Sequence[int]) -> ChangelogState:
         """What recovery has to know; `source` is the topic that the table is folded from.
+
+        Asked in the midst of a rebalance, when a broker may be on its way out: repeated `attempts` times.
 
         Raises:
             ServerMissing: (transient) the cluster does not answer, or one of the topics is missing.
         """
+        for _attempt in range(1, self._attempts):
+            try:
+                return await self._look(changelog, source, partitions)
+            except ServerMissing as error:
+                log.warning("a changelog cannot be looked at yet", changelog=changelog, error=str(error))
+                await asyncio.sleep(PAUSE_S)
+        return await self._look(changelog, source, partitions)
+
+    async def _look(self, changelog: str, source: str, partitions: Sequence[int]) -> ChangelogState:
         cluster = Admin(self._settings)
         await cluster.start()
         try:

@@ -46,7 +46,7 @@ log = get_logger(__name__)
 class Watch(Protocol):
     """Where a table asks about its changelog (`streams.changelogs.ChangelogWatch`)."""
 
-    async def look(self, changelog: str, source: str, partitions: Iterable[int]) -> Changelog:
+    async def look(self, changelog: str, source: str, partitions: Sequence[int]) -> Changelog:
         """The changelog as it is now."""
         ...
 
@@ -119,7 +119,7 @@ class WindowTable(Table[bytes, bytes]):
         self._assigned_s = self._clock.monotonic_s()
         self._held = frozenset(tp.partition for tp in assigned if tp.topic == self.changelog_name)
         if self._held:
-            state = await self._watch.look(self.changelog_name, self.source, self._held)
+            state = await self._watch.look(self.changelog_name, self.source, sorted(self._held))
             self._source_incarnation = state.source_incarnation
             await asyncio.to_thread(prepare, self.rows, state, self._held)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -96,7 +97,7 @@ def test_a_topic_that_was_created_again_is_another_incarnation(here: Settings):
 def test_the_true_end_of_a_changelog_is_seen_behind_a_batch_of_many_rows(here: Settings):
     async def scenario() -> None:
         name, source = f"{here.prefix}-x-changelog", f"{here.prefix}.tools"
-        watch = ChangelogWatch(here.kafka)
+        watch = ChangelogWatch(here.kafka, attempts=1)
         async with admin(here) as cluster:
             await made(cluster, here, source)
             with pytest.raises(ServerMissing, match=f"topic {name} does not exist"):
@@ -110,5 +111,19 @@ def test_the_true_end_of_a_changelog_is_seen_behind_a_batch_of_many_rows(here: S
             state = await watch.look(name, source, [0, 1])
         assert (state.begin, state.end) == ({0: 0, 1: 0}, {0: 0, 1: 701})
         assert state.incarnation != state.source_incarnation
+
+    run(scenario())
+
+
+def test_a_changelog_is_looked_at_again_while_it_is_not_there_yet(here: Settings):
+    async def scenario() -> None:
+        name, source = f"{here.prefix}-x-changelog", f"{here.prefix}.tools"
+        async with admin(here) as cluster:
+            await made(cluster, here, source)
+            looking = asyncio.create_task(ChangelogWatch(here.kafka).look(name, source, [0]))
+            await asyncio.sleep(0.2)
+            assert not looking.done()
+            await changelogs.ensure(cluster, here, [name])
+            assert (await looking).end == {0: 0}
 
     run(scenario())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -38,7 +38,7 @@ class Log(NamedTuple):
 
 
 class Watch:
-    async def look(self, changelog: str, source: str, partitions: Iterable[int]) -> Log:
+    async def look(self, changelog: str, source: str, partitions: Sequence[int]) -> Log:
         del changelog, source, partitions
         return Log("one", "s-1", {0: 0}, {0: 10_000})
 

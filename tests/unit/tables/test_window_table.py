@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -65,7 +65,7 @@ class Watch:
     def __init__(self) -> None:
         self.log = Log()
 
-    async def look(self, changelog: str, source: str, partitions: Iterable[int]) -> Log:
+    async def look(self, changelog: str, source: str, partitions: Sequence[int]) -> Log:
         del changelog, source, partitions
         return self.log
 
