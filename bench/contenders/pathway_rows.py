@@ -1,6 +1,7 @@
-"""Pathway: windowby over the Kafka connector, one thread. No persistence: nothing durable.
+"""Pathway over its Kafka connector, one thread. No persistence: nothing durable.
 
-It is done when the rows that it has emitted hold every event.
+The tumbling window is written as a grouping by its start: with `windowby` the same took half as much CPU again (13.7
+instead of 9.0 us an event). It is done when the rows that it has emitted hold every event.
 """
 
 from __future__ import annotations
@@ -56,15 +57,13 @@ calls = pw.io.kafka.read(
 )
 keyed = calls.select(
     pw.this.latency_ms,
-    pw.this.ts_ms,
+    start_ms=pw.this.ts_ms // work.window_ms * work.window_ms,
     key=pw.this.tenant_id + SEPARATOR + pw.this.tool,
     error=pw.if_else(pw.this.status == "error", 1, 0),
 )
-windows = keyed.windowby(
-    pw.this.ts_ms, window=pw.temporal.tumbling(duration=work.window_ms), instance=pw.this.key
-).reduce(
-    key=pw.this._pw_instance,  # noqa: SLF001 - Pathway's documented name
-    start_ms=pw.this._pw_window_start,  # noqa: SLF001 - the same
+windows = keyed.groupby(pw.this.key, pw.this.start_ms).reduce(
+    pw.this.key,
+    pw.this.start_ms,
     count=pw.reducers.count(),
     errors=pw.reducers.sum(pw.this.error),
     latencies_ms=pw.reducers.sorted_tuple(pw.this.latency_ms),
