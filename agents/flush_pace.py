@@ -9,7 +9,7 @@ of a millisecond and is followed by the next one within milliseconds.
 from __future__ import annotations
 
 BUSY_SHARE = 0.1
-LONGEST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 1.0
 
 
 class FlushPace:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 # A partition with more folded records than this waits for its flush, which bounds memory while a server is down.
-MAX_UNFLUSHED_RECORDS = 50_000
+MAX_UNFLUSHED_RECORDS = 100_000
 # Work without new records (closing windows, running values) is looked for this often.
 TICK_S = 0.25
 
@@ -189,13 +189,11 @@ class OwnedPartition:
         table: WindowTable | None,
         partitions: Callable[[], int],
     ) -> None:
-        self._agent = agent
-        self._number = number
-        self.work = work
-        self._partitions = partitions
-        self._out = sinks
-        self._table = table
-        self._unflushed: list[Chunk] = []
+        self.work, self._table, self._out = work, table, sinks
+        self._agent, self._number, self._partitions = agent, number, partitions
+        # How to acknowledge what was folded; the records themselves are let go.
+        self._unflushed: list[Callable[[], Awaitable[object]]] = []
+        self._unflushed_count = 0
         self._record_count = 0
         self._folded_to: int | None = None
         self._pace = FlushPace()
@@ -212,7 +210,8 @@ class OwnedPartition:
             raise MissingChunk(self._agent, self._number, self._folded_to, after, chunk.records.offsets[0])
         self._folded_to = chunk.records.offsets[-1]
         self.work.fold(chunk.records, self._out.clock.monotonic_s())
-        self._unflushed.append(chunk)
+        self._unflushed.append(chunk.acknowledge)
+        self._unflushed_count += len(chunk.records)
         self._record_count += len(chunk.records)
         self._out.metrics.folded(self._agent, chunk.records, self._out.clock.wall_s())
         self._wake.set()
@@ -246,8 +245,8 @@ class OwnedPartition:
                 self._progress.notify_all()
 
     async def _flush(self) -> None:
-        chunks, self._unflushed = self._unflushed, []
-        count = sum(len(chunk.records) for chunk in chunks)
+        acknowledgements, self._unflushed = self._unflushed, []
+        count, self._unflushed_count = self._unflushed_count, 0
         began_s = self._out.clock.monotonic_s()
         effects = self.work.take(began_s)
         self._pace.flushed(began_s, self._out.clock.monotonic_s())
@@ -256,8 +255,8 @@ class OwnedPartition:
         await self._until_done(lambda: self._send(effects))
         self.work.settled(effects)
         self._record_count -= count
-        for chunk in chunks:
-            await chunk.acknowledge()  # step 6
+        for acknowledge in acknowledgements:
+            await acknowledge()  # step 6
 
     async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
         """Repeat a step while a server is missing; cancelled when the partition is revoked."""

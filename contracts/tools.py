@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import msgspec
@@ -121,6 +122,7 @@ class _GivenCall(msgspec.Struct, gc=False, frozen=True):
 
 
 _decoder = msgspec.json.Decoder(ToolSample)
+_first_byte, _last_byte = itemgetter(0), itemgetter(-1)
 _given_decoder = msgspec.json.Decoder(_GivenCall)
 # Reads a column of RFC 3339 times to milliseconds; None when one of them is not in the form that it knows.
 TimeColumn = Callable[[Sequence[str]], Sequence[int] | None]
@@ -153,7 +155,7 @@ def decode_tool_samples(
     no document can reach over; as many documents as values then means one each. Anything else is decoded one by one.
     """
     lines = b"\n".join(values)
-    if _one_document_a_line(lines, len(values)):
+    if _one_document_a_line(values, lines):
         try:
             samples = _decoder.decode_lines(lines)
         except (ValueError, RecursionError):
@@ -174,13 +176,13 @@ def failures(samples: Sequence[ToolSample]) -> list[int]:
     ]
 
 
-def _one_document_a_line(lines: bytes, count: int) -> bool:
-    """Whether `count` values, joined by line breaks, hold no other line break and each begins and ends with a brace."""
+def _one_document_a_line(values: Sequence[bytes], lines: bytes) -> bool:
+    """Whether each value begins with an opening and ends with a closing brace, and no line break is in any of them."""
     return (
-        lines.startswith(b"{")
-        and lines.endswith(b"}")
-        and lines.count(b"\n") == count - 1
-        and lines.count(b"}\n{") == count - 1
+        b"" not in values
+        and set(map(_first_byte, values)) == {ord("{")}
+        and set(map(_last_byte, values)) == {ord("}")}
+        and lines.count(b"\n") == len(values) - 1
     )
 
 

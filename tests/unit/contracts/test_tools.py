@@ -135,10 +135,11 @@ def test_compat_makes_text_of_an_integer_tenant_and_utc_of_a_naive_time():
         [value() + b"\n" + value(), value()[:-1], b"}"],
         [b'{"a":"' + value()[1:], value()],
         [value()[:-1] + b',"x":"}', b'{"}', value() + b"\n" + value()],
+        [value()[:-1], b"}" + value()],
         [b"", b""],
         [b"[" * 100_000],
     ],
-    ids=["two in one", "split object", "open text", "text over a border", "empty", "deep"],
+    ids=["two in one", "split object", "open text", "text over a border", "end in the next", "empty", "deep"],
 )
 def test_a_document_that_reaches_over_a_border_never_counts_as_a_neighbours(values: list[bytes]):
     together = decode_tool_samples(values, mode="compat")
