@@ -111,7 +111,9 @@ class RocksStore:
         self._clock = clock
         self._max_age_s = max_age_s
         self._incarnation = UNKNOWN_INCARNATION
-        self._open: dict[int, Rdict] = {}
+        # None: taken up, and nothing was ever written. Files are made with the first write, which spares the tables
+        # that a deployment does not use.
+        self._open: dict[int, Rdict | None] = {}
         self._checkpoints: dict[int, int] = {}
         self._opening = threading.Lock()
 
@@ -134,7 +136,9 @@ class RocksStore:
         """
         with self._opening:
             if partition not in self._open:
-                self._open_now(partition)
+                path = self._path(partition)
+                self._remove_if_old(path)
+                self._open[partition] = self._database(partition) if path.is_dir() else None
 
     def get(self, partition: int, key: bytes) -> bytes | None:
         """A row's value, or None."""
@@ -153,7 +157,9 @@ class RocksStore:
 
         An error of the disk is raised as RocksDB says it; the worker then ends, and its successor recovers.
         """
-        self.open(partition)
+        db = self._open.get(partition)
+        if db is None:
+            db = self._open[partition] = self._database(partition)
         batch = WriteBatch(raw_mode=True)
         for key, value in changes:
             if value is None:
@@ -162,10 +168,10 @@ class RocksStore:
                 batch.put(key, value)
         if changelog_offset is not None and changelog_offset > self._checkpoints.get(partition, -1):
             batch.put(CHECKPOINT_KEY, changelog_offset.to_bytes(8, "big"))
-            self._open[partition].write(batch)
+            db.write(batch)
             self._checkpoints[partition] = changelog_offset
         else:
-            self._open[partition].write(batch)
+            db.write(batch)
 
     def scan(self, partition: int, lower: bytes, upper: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """Rows with keys in [lower, upper) in key order; ends early when the partition is released meanwhile."""
@@ -183,7 +189,7 @@ class RocksStore:
         return self._checkpoints.get(partition)
 
     def partitions(self) -> frozenset[int]:
-        """Partitions that are open."""
+        """Partitions that were taken up."""
         return frozenset(self._open)
 
     def release(self, partition: int) -> None:
@@ -216,10 +222,9 @@ class RocksStore:
     def _path(self, partition: int) -> Path:
         return self._folder / self._incarnation / str(partition)
 
-    def _open_now(self, partition: int) -> None:
+    def _database(self, partition: int) -> Rdict:
         path = self._path(partition)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._remove_if_old(path)
         try:
             db = Rdict(str(path), self._memory.options())
         except Exception as error:
@@ -234,7 +239,7 @@ class RocksStore:
         raw = cast("bytes | None", db.get(CHECKPOINT_KEY))
         if raw is not None:
             self._checkpoints[partition] = int.from_bytes(raw, "big")
-        self._open[partition] = db
+        return db
 
     def _remove_if_old(self, path: Path) -> None:
         written_s = [file.stat().st_mtime for file in path.iterdir()] if path.is_dir() else []

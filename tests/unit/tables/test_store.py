@@ -166,6 +166,20 @@ def test_a_released_partition_keeps_its_files_and_a_dropped_one_does_not(
     assert (store.checkpoint(0), store.get(0, key(1))) == (9, b"a")
 
 
+def test_a_partition_without_rows_has_no_files(on_disk: Callable[[], RocksStore], tmp_path: Path):
+    store = on_disk()
+    store.begin("one")
+    for partition in (0, 1):
+        store.open(partition)
+    assert store.partitions() == {0, 1}
+    assert (store.get(0, key(1)), store.get_many(0, [key(1)]), list(store.items(0))) == (None, [None], [])
+    store.write(1, [])
+    assert [path.name for path in (tmp_path / "rows" / "one").iterdir()] == ["1"]
+    for partition in (0, 1):
+        store.drop(partition)
+    assert store.partitions() == frozenset()
+
+
 def test_files_that_cannot_be_read_are_taken_from_the_changelog_again(
     on_disk: Callable[[], RocksStore], tmp_path: Path
 ):
