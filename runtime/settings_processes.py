@@ -117,8 +117,8 @@ class WorkerSettings(Group):
         default=67_108_864,
         ge=1_048_576,
         le=17_179_869_184,
-        description="Most bytes (estimated) of decoded rows kept for each partition of a table; rows that changed since "
-        "the last flush always are.",
+        description="Most bytes (estimated) of decoded rows kept for each partition of a table; rows that changed "
+        "since the last flush always are.",
     )
     session_timeout_s: float = Field(
         default=6.0, ge=1, le=300, description="Kafka replaces a worker that has been silent for this long."

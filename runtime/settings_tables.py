@@ -53,8 +53,8 @@ class AudioQualitySettings(TableSettings):
         default=25.1,
         gt=0,
         le=100,
-        description="E-model: how well the codec stands packet loss (Bpl of G.113, percent). The default is G.711's with "
-        "loss concealment; without it 4.3.",
+        description="E-model: how well the codec stands packet loss (Bpl of G.113, percent). The default is G.711's "
+        "with loss concealment; without it 4.3.",
     )
 
 

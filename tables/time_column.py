@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 _FORM = np.frombuffer(b"0000-00-00T00:00:00.000Z", np.uint8)
-_DIGITS = np.flatnonzero(_FORM == ord("0"))
-_MARKS = np.flatnonzero(_FORM != ord("0"))
+_DIGITS = np.flatnonzero(ord("0") == _FORM)
+_MARKS = np.flatnonzero(ord("0") != _FORM)
 _LENGTH = len(_FORM)
 # Below this numpy's overhead is more than it saves.
 _FEW = 16

@@ -19,7 +19,9 @@ def test_lock_files_are_in_step_with_pyproject_and_with_each_other():
 def test_a_changed_dependency_puts_the_locks_out_of_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     lock = script("lock")
     changed = tmp_path / "pyproject.toml"
-    changed.write_text(lock.PYPROJECT.read_text().replace("aiokafka[lz4,snappy,zstd]==0.14.0", "aiokafka[lz4,snappy,zstd]==0.14.1"))
+    changed.write_text(
+        lock.PYPROJECT.read_text().replace("aiokafka[lz4,snappy,zstd]==0.14.0", "aiokafka[lz4,snappy,zstd]==0.14.1")
+    )
     monkeypatch.setattr(lock, "PYPROJECT", changed)
     assert lock.problems() == [
         f"{name} is not in step with pyproject.toml: run `make lock`"

@@ -319,7 +319,8 @@ def test_versions_of_a_tool_are_counted_apart_and_judged_together():
 
 def test_errors_are_counted_by_class_and_cache_hits_apart():
     bench = Bench()
-    body = {"event": "tool_executed", "version": "1.0", "tenant_id": TENANT, "tool": "t", "latency_ms": 1}
+    body: dict[str, str | int] = {"event": "tool_executed", "version": "1.0", "tenant_id": TENANT, "tool": "t"}
+    body |= {"latency_ms": 1}
     ts = bench.clock.now().isoformat()
     more: list[dict[str, str | int]] = [
         {"status": "ok", "cache_hit": True},

@@ -101,7 +101,8 @@ def abort_marker(base: int, producer: int) -> bytes:
 def with_checksum(raw: bytes) -> bytes:
     from aiokafka.record.util import calc_crc32c_py
 
-    return raw[:17] + calc_crc32c_py(raw[21:]).to_bytes(4, "big") + raw[21:]
+    checksum = int(calc_crc32c_py(raw[21:]))
+    return raw[:17] + checksum.to_bytes(4, "big") + raw[21:]
 
 
 def parsed(raw: bytes, *, position: int = 0, aborted: list[tuple[int, int]] | None = None) -> fetcher.PartitionRecords:
