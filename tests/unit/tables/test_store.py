@@ -224,6 +224,23 @@ def test_files_that_another_has_open_are_refused_by_name(on_disk: Callable[[], R
     assert store.get(0, key(1)) == b"a"
 
 
+def test_rows_beyond_the_cache_are_on_disk_and_not_in_memory(tmp_path: Path):
+    memory = RocksMemory(CACHE_BYTES)
+    store = RocksStore(tmp_path, memory, ManualClock(datetime.fromtimestamp(0, UTC)), max_age_s=DAY_S)
+    store.begin("one")
+    before_bytes = psutil.Process().memory_info().rss
+    for start in range(0, 300_000, 1_000):
+        store.write(start // 1_000 % 4, [(key(start + i), os.urandom(400)) for i in range(1_000)], start)
+    assert all(len(list(store.items(partition))) == 75_000 for partition in range(4))
+    on_disk_bytes = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    assert on_disk_bytes > 100 * MIB
+    assert (
+        psutil.Process().memory_info().rss - before_bytes < CACHE_BYTES + 75 * MIB
+    )  # items() of one partition: 30 MiB
+    assert memory.cache.get_usage() < 1.25 * CACHE_BYTES
+    store.close()
+
+
 def test_memory_and_disk_stay_flat_while_a_million_windows_come_and_expire(store: RowStore, tmp_path: Path):
     step, windows, kept, value = 2_000, 1_000_000, 2_000, b"v" * 200
     # Expiry by a scan from the oldest window on, as the engine does it: nothing is remembered for a window.
