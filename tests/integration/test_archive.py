@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from contracts.errors import ArchiveError
 from contracts.names import Topic, kafka_topic
@@ -175,3 +177,36 @@ def test_a_replay_reads_the_archive_and_then_the_topic_and_counts_no_offset_twic
     assert sum(change["after"]["count"] for change in both["changes"]) == 2000
     one = report_of(replay(at, state, *span, "--from-archive", str(folder), "--tenant", TENANTS[0]))
     assert {change["tenant_id"] for change in one["changes"]} == {TENANTS[0]}
+
+
+async def cut(settings: Settings, topic: str) -> None:
+    """Remove all that the topic holds, as retention would."""
+    client = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap)
+    await client.start()
+    try:
+        ends = {
+            TopicPartition(topic, number): RecordsToDelete(before_offset=len(records))
+            for number, records in (await in_topic(settings, topic)).items()
+        }
+        await client.delete_records(ends)
+    finally:
+        await client.close()
+
+
+@pytest.mark.real
+def test_a_range_that_retention_has_cut_is_refused_and_the_archive_has_it(at: Settings, tmp_path: Path):
+    """Only on Apache Kafka: the embedded broker removes nothing."""
+    folder, state = tmp_path / "archive", tmp_path / "state"
+    calls = [call(number, T0 + 100 * number) for number in range(2000)]
+    span = ("--from", moment(T0), "--to", moment(T0 + 300_000), "--dry-run")
+    run(send(at, calls[:1000], T0 + 100_000))
+    assert archive(at, folder, "--topic", "tools").returncode == 0
+    whole = report_of(replay(at, state, *span))
+    run(cut(at, kafka_topic(at.prefix, Topic.TOOLS)))
+    run(send(at, calls[1000:], NOW_MS))
+    refused = replay(at, state, *span)
+    assert refused.returncode == 1
+    assert "has been cut by retention: complete windows exist from" in refused.stderr
+    both = report_of(replay(at, state, *span, "--from-archive", str(folder)))
+    assert sum(change["after"]["count"] for change in whole["changes"]) == 1000
+    assert sum(change["after"]["count"] for change in both["changes"]) == 2000
