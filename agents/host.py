@@ -35,6 +35,8 @@ class AgentHost:
         self.settings = settings
         self.sinks = sinks
         self.runners: list[Runner] = []
+        # By source topic: the partitions whose flush waits for a server that is away.
+        self.waiting: dict[str, Callable[[], frozenset[int]]] = {}
         self.table_runners: dict[str, tuple[WindowTable, Runner]] = {}
         self.tables: list[tuple[TableKind[Any, Any], WindowTable]] = []
         app.on_partitions_revoked.connect(self._revoked, weak=False)
@@ -60,9 +62,9 @@ class AgentHost:
         Returns the runner, which is the host's.
         """
         runner = Runner(name, open_work, self.sinks, table)
-        channel = batches.batch_topic(
-            self.app, kafka_topic(self.settings.prefix, topic), self.settings.kafka.partitions
-        )
+        source = kafka_topic(self.settings.prefix, topic)
+        self.waiting[source] = lambda: runner.waiting
+        channel = batches.batch_topic(self.app, source, self.settings.kafka.partitions)
 
         async def process(stream: Any) -> None:  # noqa: ANN401  Faust's StreamT has no type parameters of use
             await runner.consume(self._chunks(stream.noack()))
@@ -73,7 +75,7 @@ class AgentHost:
         if table is not None:
             table.on_owned = runner.own
             self.table_runners[table.name] = (table, runner)
-            table.source = kafka_topic(self.settings.prefix, topic)
+            table.source = source
         self.runners.append(runner)
         return runner
 

@@ -101,6 +101,11 @@ class Runner:
         self._ended: set[asyncio.Task[None]] = set()
         self._stopping = False
 
+    @property
+    def waiting(self) -> frozenset[int]:
+        """Partitions whose flush waits for a server that is away."""
+        return frozenset(number for number, owned in self._partitions.items() if owned.waiting)
+
     async def consume(self, chunks: AsyncIterator[Chunk]) -> None:
         """Fold chunks as they come and flush beside it, until cancelled."""
         try:
@@ -197,6 +202,7 @@ class OwnedPartition:
         self._record_count = 0
         self._folded_to: int | None = None
         self._pace = FlushPace()
+        self.waiting = False
         self._wake = asyncio.Event()
         self._full = asyncio.Event()
         self._progress = asyncio.Condition()
@@ -267,10 +273,12 @@ class OwnedPartition:
             except HeadraceError as error:
                 pause_s = full_jitter_s(attempt, base_s=0.1, cap_s=5.0, clock=self._out.clock)
                 attempt += 1
+                self.waiting = True
                 self._out.metrics.flush_failures.labels(self._agent).inc()
                 log.warning("flush waits", agent=self._agent, partition=self._number, error=str(error), pause_s=pause_s)
                 await asyncio.sleep(pause_s)
             else:
+                self.waiting = False
                 return
 
     async def _bury(self, effects: Effects) -> None:

@@ -12,6 +12,7 @@
     |   +-- BadEntry                     a Redis entry that the mirror could not read; the worker buries it
     |   +-- OutOfRange                   a number outside its bounds or outside 64 bits
     +-- ServerMissing         transient  PostgreSQL, Redis or Kafka does not answer or refuses: wait and repeat
+    +-- Stalled               transient  reading or committing stands still: the process starts over
     +-- TokenError            caller     a client's token is missing, expired or forged
     +-- QueryError            caller     a question about a table cannot be answered as it stands
     +-- SettingsError         caller     the configuration contradicts itself or names something that is not there
@@ -157,6 +158,12 @@ class ServerMissing(HeadraceError):
         super().__init__(
             f"{server} at {self.url}: {self.reason}; {remedy}", server=server, url=self.url, reason=self.reason
         )
+
+
+class Stalled(HeadraceError):
+    """A process has work to do and does not advance; the message names the place, the time and the limit."""
+
+    kind = Kind.TRANSIENT
 
 
 class TokenError(HeadraceError):

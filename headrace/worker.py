@@ -13,6 +13,7 @@ from agents import audio, backfill, experiments, orders, retrieval, tool_calls
 from agents.burial import Burial
 from agents.host import AgentHost
 from agents.metrics import AgentMetrics
+from agents.progress_watch import ProgressMetrics, ProgressWatch
 from agents.runner import Sinks
 from contracts.errors import SettingsError
 from contracts.names import Topic, kafka_topic
@@ -53,6 +54,9 @@ def build(settings: Settings, clock: Clock) -> HeadraceApp:
     backfill.register(host)  # behind all agents that have tables
     views = table_views(app, settings, clock, host.tables)
     app.burial, app.outlet, app.metrics = burial, kafka, metrics
+    app.progress = ProgressWatch(
+        app, settings, host.waiting, health, ProgressMetrics(metrics), clock, fatal=end_process
+    )
     app.web_service = WorkerWeb(settings.worker.host, lambda: app.conf.web_port, health, metrics, views.add_to)
     _connect(app, host, health)
     return app

@@ -19,6 +19,7 @@ from runtime import collector, tokens
 from runtime.clock import SystemClock
 from runtime.logs import configure, get_logger
 from runtime.process import report
+from runtime.settings_processes import refuse_guarantee
 from streams import changelogs, topics
 from streams.changelogs import ChangelogWatch
 from streams.kafka_admin import Admin
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from agents.burial import Burial
+    from agents.progress_watch import ProgressWatch
     from headrace.worker_web import WorkerWeb
     from runtime.metrics import Metrics
     from runtime.settings import Settings
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from tables.store import RowStore
 
 COMMIT_INTERVAL_S = 0.5
+# Faust reads it, with APP_ENV_PREFIX in front where that is set.
+GUARANTEE_VARIABLE = "PROCESSING_GUARANTEE"
 # Files that were left alone for this long may lack deletions that the changelog forgets an hour later.
 MAX_STORE_AGE_S = changelogs.DELETIONS_KEPT_MS / 1000 - 3600
 
@@ -62,13 +66,38 @@ class HeadraceApp(faust.App):
     web_service: WorkerWeb
     burial: Burial
     outlet: Outlet
+    progress: ProgressWatch
     metrics: Metrics
     _lock_file: int = -1
+    # Numbers of rebalances (Faust counts them): the last one that brought partitions, and the one whose recovery ends.
+    _assigned_rebalance = 0
+    _recovered_rebalance = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  Faust's own signature
+        super().__init__(*args, **kwargs)
+        self.on_partitions_assigned.connect(self._assigned, weak=False)
+        self.on_rebalance_complete.connect(self._recovered, weak=False)
 
     @property
     def web_server_url(self) -> URL:
         """What Faust's banner shows."""
         return self.conf.canonical_url
+
+    async def _assigned(self, *_args: object, **_kwargs: object) -> None:
+        self._assigned_rebalance = self.rebalancing_count
+
+    async def _recovered(self, *_args: object, **_kwargs: object) -> None:
+        if self._assigned_rebalance == self.rebalancing_count:
+            self._recovered_rebalance = self.rebalancing_count
+
+    def on_rebalance_end(self) -> None:
+        """A rebalance is over.
+
+        Faust says so as well at the end of a recovery that the next rebalance has overtaken. Believed, sources would be
+        read while the next recovery ends and clears the queues: records lost (seam 3 of `streams.batches`).
+        """
+        if self._recovered_rebalance == self.rebalancing_count:
+            super().on_rebalance_end()
 
     async def on_first_start(self) -> None:
         """Check what a start needs; a clear line and an exit status instead of a traceback when it is missing.
@@ -80,6 +109,7 @@ class HeadraceApp(faust.App):
         # After Faust's own set-up of logging: one shape for every process. `-l` gives way to log.level.
         configure(self.settings_in_use.log, process="worker")
         try:
+            self._refuse_guarantee()
             tokens.secret_of(self.settings_in_use.auth)
             self._take_data_dir()
             await self._check_topics()
@@ -87,6 +117,14 @@ class HeadraceApp(faust.App):
             await self.outlet.start()
         except HeadraceError as error:
             _exit(report(error))
+        self.add_future(self.progress.run())
+
+    def _refuse_guarantee(self) -> None:
+        """Faust lets its environment variable override what we say, so ask what it made of it."""
+        try:
+            refuse_guarantee(str(self.conf.processing_guarantee.value))
+        except ValueError as error:
+            raise SettingsError(f"Faust's processing_guarantee: {error}; unset {GUARANTEE_VARIABLE}") from None
 
     def _take_data_dir(self) -> None:
         """Hold the data folder for this process alone; the lock goes with the process."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from runtime.settings_group import Group
 
@@ -69,6 +69,16 @@ class MirrorSettings(Group):
     )
 
 
+def refuse_guarantee(value: str) -> None:
+    """Raise ValueError for every processing guarantee but at_least_once."""
+    if value != "at_least_once":
+        msg = (
+            f"must be at_least_once, not {value}: tables are exact on every broker by the positions in their rows, "
+            "while Faust's exactly_once loses and repeats (docs/decisions/0013-no-exactly-once-of-faust.md)"
+        )
+        raise ValueError(msg)
+
+
 class WorkerSettings(Group):
     """The Faust worker: agents and tables."""
 
@@ -123,6 +133,25 @@ class WorkerSettings(Group):
     session_timeout_s: float = Field(
         default=6.0, ge=1, le=300, description="Kafka replaces a worker that has been silent for this long."
     )
+    progress_timeout_s: float = Field(
+        default=60.0,
+        ge=0,
+        le=3600,
+        description="When a partition has records to do and nothing was committed for this long, though no server is "
+        "away, /healthz fails and soon after the process ends, so that its supervisor starts a fresh one. 0 switches "
+        "this off.",
+    )
+    processing_guarantee: str = Field(
+        default="at_least_once",
+        description="Only at_least_once: row positions make the tables exact on every broker. Faust's exactly_once is "
+        "refused (docs/decisions/0013).",
+    )
+
+    @field_validator("processing_guarantee")
+    @classmethod
+    def _only_ours(cls, value: str) -> str:
+        refuse_guarantee(value)
+        return value
 
 
 class GatewaySettings(Group):
