@@ -4,25 +4,28 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test check test-real bench kafka lock docs browser fmt clean runtime-env dev-env
+.PHONY: help dev test check test-real test-faults-full bench kafka lock docs browser fmt clean runtime-env dev-env
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 dev: runtime-env ## everything on this machine, with sample traffic and a page; options: make dev ARGS="--help"
 	@exec $(BIN)/python -m headrace dev $(ARGS)
 
 test: dev-env ## unit, property, integration, crash and journey tests on embedded servers
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real and not load" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real and not load and not faults" $(ARGS)
 
 check: dev-env ## style, types, layers, dead code, docs in step, lock in step
 	@$(BIN)/python scripts/check.py
 
 test-real: dev-env ## integration, crash and journey tests on Apache Kafka, Debian's Redis and PostgreSQL
-	@$(BIN)/python scripts/real_servers.py $(BIN)/python -m pytest -m "not load" $(wildcard tests/integration tests/crash tests/journey) $(ARGS)
+	@$(BIN)/python scripts/real_servers.py $(BIN)/python -m pytest -m "not load and not faults" $(wildcard tests/integration tests/crash tests/journey) $(ARGS)
 
 bench: dev-env ## throughput beside peers and limits, latency, rebalance; options: make bench ARGS="--help"
 	@$(BIN)/python -m bench $(or $(ARGS),engine)
+
+test-faults-full: dev-env ## every step, 100 random kills, rebalances, traps; KAFKA=apache for a real broker
+	@$(if $(filter apache,$(KAFKA)),$(BIN)/python scripts/real_servers.py) $(BIN)/python -m pytest -s -m faults tests/crash tests/integration $(ARGS)
 
 kafka: ## Apache Kafka's jars, through Maven, into .kafka/libs
 	@scripts/get-kafka
