@@ -135,8 +135,9 @@ class AbPartition:
             for at in places
             for result, count in _results_of(key.tenant_id, event.experiment, enrolment, at).items()
         }
-        if not self._claim(key, event, enrolment, bounds, position):
-            return Folded.TOO_LARGE
+        claimed = self._claim(key, event, enrolment, bounds, position)
+        if claimed is not Folded.COUNTED:
+            return claimed
         if places:
             self._put(key, event.experiment, enrolment, before, sign=-1)
         enrolment.add(event)
@@ -161,8 +162,9 @@ class AbPartition:
         at = enrolment.standing
         result = None if at is None else _result(key.tenant_id, event.experiment, at, event.metric)
         bounds = {} if result is None else {result: self._result_bound(result, 1)}
-        if not self._claim(key, event, enrolment, bounds, position):
-            return Folded.TOO_LARGE
+        claimed = self._claim(key, event, enrolment, bounds, position)
+        if claimed is not Folded.COUNTED:
+            return claimed
         if result is None or at is None:
             enrolment.add(event)
         else:
@@ -193,25 +195,32 @@ class AbPartition:
 
     def _claim(
         self, key: WindowKey, event: UnitEvent, enrolment: Enrolment, bounds: dict[WindowKey, int], position: int
-    ) -> bool:
-        """Make room in the batch for the rows that change, and say that they do; False when no batch would hold them.
+    ) -> Folded:
+        """Make room in the batch for the rows that change, and say that they do: COUNTED. Else nothing changes.
 
-        `bounds` are of the results. A batch that would become too large is sealed before anything changes.
+        `bounds` are of the results. A batch that would become too large is sealed before anything changes. What no
+        batch would hold is TOO_LARGE, whatever is in this one. A result that holds later records has this one decided:
+        it was refused then, and is not to be counted now that there is room (or a higher limit), at a position below.
         """
+        if any(self._results.row(result).position >= position for result in bounds):
+            return Folded.REPEAT
+        added, of_results = _bound_of(event), sum(bounds.values())
         unit_bound = self._units.bound(key) or self._units.encoded_bytes(key) + _key_bound(key)
-        unit_bound += _bound_of(event)
-        needed = unit_bound + sum(bounds.values())
+        if unit_bound + added + of_results > self._batch_bytes and self._units.bound(key):
+            # Bounds of single events add up to more than the row takes. Flushes must not decide what is refused.
+            unit_bound = self._units.measure(key, _key_bound(key))
+        needed = unit_bound + added + of_results
         if needed > self._batch_bytes:
-            return False
+            return Folded.TOO_LARGE
         # Rows that have changed already are counted twice here; that is looked at only where it matters.
         if self._units.changed_bytes + self._results.changed_bytes + needed > self._batch_bytes:
             counted = self._units.bound(key) + sum(map(self._results.bound, bounds))
             if self._units.changed_bytes + self._results.changed_bytes + needed - counted > self._batch_bytes:
                 self._seal()
-        self._units.touch(key, position, unit_bound).state[event.experiment] = enrolment
+        self._units.touch(key, position, unit_bound + added).state[event.experiment] = enrolment
         for result, bound in bounds.items():
             self._results.touch(result, position, bound)
-        return True
+        return Folded.COUNTED
 
     def _seal(self) -> None:
         batch = (*self._units.seal(), *self._results.seal())

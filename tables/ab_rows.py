@@ -56,6 +56,13 @@ class SealedRows(Generic[S]):
         """At most how many bytes the row takes, as it was last touched; 0 when it is unchanged since it was sealed."""
         return self._changed.get(key, 0)
 
+    def measure(self, key: WindowKey, key_bytes: int) -> int:
+        """Let a changed row's bound be what it really takes, with `key_bytes` for its key."""
+        bound = len(self._codec.encode(self._rows[key])) + key_bytes
+        self.changed_bytes += bound - self._changed[key]
+        self._changed[key] = bound
+        return bound
+
     def touch(self, key: WindowKey, position: int, bound: int) -> Row[S]:
         """The row, to be changed by the record at `position`; it will take at most `bound` bytes with its key."""
         row = self.row(key)
