@@ -75,6 +75,7 @@ class AbResultsSettings(Group):
     unit_outcomes: int = Field(
         default=1000,
         ge=1,
-        le=100_000,
-        description="Most outcomes kept for one unit; further ones are dead-lettered. Bounds a unit's row.",
+        le=10_000,
+        description="Most outcomes kept for one unit; further ones are dead-lettered. Bounds a unit's row: more would "
+        "not fit one record batch.",
     )

@@ -13,6 +13,9 @@ from contracts.errors import BadEntry
 from streams.mirror_record import INVALID
 from streams.records import Headers
 
+# 9999-01-01. Windows end behind their events, and a time behind the year 9999 cannot be written down.
+LATEST_MS = 253_370_764_800_000
+
 
 class LogRecord(Protocol):
     """The parts of aiokafka's record classes that are used: its C record and its ConsumerRecord both have them."""
@@ -76,8 +79,9 @@ class RecordChunk:
         )
 
     def timestamps_ms(self) -> list[int]:
-        """The timestamp of each record."""
-        return [record.timestamp or 0 for record in self._records]
+        """The timestamp of each record, a later one as LATEST_MS: no event is believed to be later than its record."""
+        stamps_ms = [record.timestamp or 0 for record in self._records]
+        return [min(at_ms, LATEST_MS) for at_ms in stamps_ms] if max(stamps_ms) > LATEST_MS else stamps_ms
 
     def refusals(self) -> dict[int, BadEntry]:
         """Places of the records whose Redis entry the mirror could not read, and why: they are to be buried."""

@@ -2,8 +2,9 @@
 
 A report is told from others by (session, seq), and counts once in a window however often it was sent and under whatever
 offset: a row keeps the hashes of what is in it. The first of two reports with the same seq counts. At most
-MOST_IDENTITIES hashes are kept, the lowest ones; that many sessions of one tenant would have to report to one partition
-in one second before a repeat could count again.
+MOST_IDENTITIES hashes are kept, the lowest ones: in a window of one partition with more reports than that (a tenant's
+4,096 sessions in one second, or 69 in a minute) a report that its producer sends again may count again. Which ones do
+follows from the log alone, not from its batches.
 
 Means: what happens to packets (jitter, bursts, R, MOS) is weighted by packets, what is heard (levels, clipping, speech)
 counts each second alike. Levels and loudness are means of power, not of decibels. The signal-to-noise ratio is the
@@ -140,12 +141,18 @@ class AudioFold:
 
     def add(self, state: Audio, values: Sequence[Report]) -> None:
         """See `Fold`; a report that is in the row already changes nothing."""
+        known = state.identities
+        highest = max(known) if len(known) >= MOST_IDENTITIES else None
         for report in values:
-            if report.identity in state.identities:
+            if report.identity in known:
                 continue
-            state.identities.add(report.identity)
             _count(state, report)
-        state.identities = _lowest(state.identities)
+            if highest is not None and report.identity > highest:
+                continue
+            known.add(report.identity)
+            if len(known) > MOST_IDENTITIES:
+                known.remove(max(known))
+            highest = max(known) if len(known) >= MOST_IDENTITIES else None
 
     def merge(self, left: Audio, right: Audio) -> Audio:
         """See `Fold`; the two hold different reports: of other seconds, or of another partition's sessions."""

@@ -8,8 +8,8 @@ Latency and counts are of all searches; emptiness and scores of those that did n
 and for which something relevant exists or may exist (`relevant_total` is not 0). Recall needs `relevant_total`, so that
 it may be a mean over fewer. Each is summed in billionths, whole numbers.
 
-Scores are kept as histograms, of all results and of each search's first one: when an index or a model changes, they
-move, also where nobody judges relevance.
+Scores are kept as histograms (`tables.magnitudes`), of all results and of each search's first one: when an index or a
+model changes, they move, also where nobody judges relevance.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from contracts.names import Mode, Topic, rag_channel
 from contracts.retrieval import RetrievalSample, decode_retrieval_samples
-from tables import ranking, scores, sketches, tallies
+from tables import magnitudes, ranking, sketches, tallies
 from tables.fold import Column, Samples, Summary, TableKind
 from tables.tallies import Linear
 
@@ -101,7 +101,7 @@ def search_of(sample: RetrievalSample) -> Search:
         return Search(
             sample.latency_us, failed=True, results=0, score_buckets=(), first_bucket=None, measures=_UNJUDGED
         )
-    buckets = tuple(map(scores.bucket_of, sample.scores or ()))
+    buckets = tuple(map(magnitudes.bucket_of, sample.scores or ()))
     return Search(
         latency_us=sample.latency_us,
         failed=False,
@@ -206,8 +206,8 @@ class RetrievalFold:
         """See `Fold`; None where there is nothing to take a mean of."""
         answered = state.count - state.errors
         latency = (round(us / 1000, 3) for us in sketches.quantiles(state.latencies, (0.5, 0.95, 0.99)))
-        score = map(_rounded, scores.quantiles(state.scores, (0.1, 0.5, 0.9)))
-        (first_score,) = scores.quantiles(state.first_scores, (0.5,))
+        score = map(_rounded, magnitudes.quantiles(state.scores, (0.1, 0.5, 0.9)))
+        (first_score,) = magnitudes.quantiles(state.first_scores, (0.5,))
         means = (_SHARE.value(total / n) if n else None for n, total in zip(state.judged, state.sums, strict=True))
         return {
             "count": state.count,

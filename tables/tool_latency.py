@@ -25,7 +25,7 @@ import numpy as np
 
 from contracts.names import Mode, Topic, tool_channel
 from contracts.tools import decode_tool_samples, failures
-from tables import error_classes, sketches
+from tables import error_classes, sketches, tallies
 from tables.fold import Column, Samples, Summary, TableKind
 from tables.time_column import epoch_ms_of
 
@@ -118,7 +118,7 @@ class LatencyFold:
         return (
             state.count,
             state.errors,
-            state.sum_us,
+            tallies.pack_int(state.sum_us),
             state.max_us,
             sketches.pack(state.histogram),
             state.classes,
@@ -129,7 +129,7 @@ class LatencyFold:
     def unpack(self, fields: Sequence[Any]) -> Latencies:
         """The state of `pack`ed fields; the first five are in every release."""
         count, errors, sum_us, max_us, packed, *later = fields
-        return Latencies(count, errors, sum_us, max_us, sketches.unpack(packed), *later)
+        return Latencies(count, errors, tallies.unpack_int(sum_us), max_us, sketches.unpack(packed), *later)
 
     def summarise(self, state: Latencies) -> Summary:
         """Percentiles within 1 %, the rest exact; latencies in milliseconds."""

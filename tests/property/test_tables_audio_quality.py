@@ -236,6 +236,16 @@ def test_a_rows_identities_are_bounded_and_the_same_in_any_order():
     assert len(bits(state)) < 8 * MOST_IDENTITIES + 1000
 
 
+def test_repeats_beyond_the_kept_hashes_count_the_same_whatever_the_batches():
+    base, most = values([_BLANK])[0], MOST_IDENTITIES
+    # The last ones are sent twice: one whose hash is kept, and 100 whose hashes are too high.
+    identities = [*range(most + 200), 5, *range(most + 100, most + 200)]
+    found = [base._replace(identity=identity) for identity in identities]
+    whole = folded([found])
+    assert whole.reports == most + 300
+    assert bits(whole) == bits(folded([[each] for each in found])) == bits(folded([found[:4250], found[4250:]]))
+
+
 def test_gauges_are_only_ever_appended():
     """Rows hold them by place: this list may grow at its end only."""
     assert [gauge.name for gauge in GAUGES] == [

@@ -209,6 +209,12 @@ def test_a_row_survives_its_encoding_with_what_a_newer_release_added(
     assert CODEC.decode(CODEC.encode(row)) == row
 
 
+def test_a_sum_beyond_64_bits_survives_its_encoding():
+    # Ten million calls of eleven days, in one window.
+    row = Row(tl.Latencies(count=20_000_000, sum_us=20_000_000 * 10**12, max_us=10**12, histogram={1: 20_000_000}))
+    assert CODEC.decode(CODEC.encode(row)) == row
+
+
 @given(st.text(max_size=5), st.text(max_size=5), st.text(max_size=5), st.integers(0, 2**50))
 def test_a_key_survives_its_encoding(tenant: str, tool: str, version: str, start_ms: int):
     key = WindowKey(TenantId(tenant), (tool, version), start_ms)

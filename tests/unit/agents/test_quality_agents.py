@@ -79,6 +79,16 @@ def search(*, after_s: float = 0, **changed: Any) -> dict[str, Any]:  # noqa: AN
     return SEARCH | FOUND | {"ts": (START + timedelta(seconds=after_s)).isoformat()} | changed
 
 
+@pytest.mark.parametrize("ts", ["9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59-23:59"])
+def test_an_event_at_the_end_of_time_is_buried_whatever_its_record_says(ts: str):
+    for bench, event in ((retrieval_bench(), search(ts=ts)), (audio_bench(), report(0, ts=ts))):
+        record = SourceRecord("headrace.source", 0, 0, 2**62, b"k", msgspec.json.encode(event), ())
+        bench.work.fold(RecordChunk("headrace.source", 0, [record], 2**62), bench.clock.monotonic_s())
+        bench.clock.advance(100)
+        assert bench.flush() == []
+        assert [letter.error_class for letter in bench.letters] == ["OutOfRange"]
+
+
 def audio_bench() -> Bench:
     return Bench(SESSIONS, audio_messages.messages_of(SETTINGS, SESSIONS))
 

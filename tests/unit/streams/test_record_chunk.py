@@ -3,7 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.record_chunk import Run, chunks_of, run_of
+from contracts.times import moment_of
+from streams.record_chunk import LATEST_MS, Run, chunks_of, run_of
 from tests.support.chunks import LogRecord, chunk
 
 offsets = st.lists(st.integers(0, 200), min_size=1, max_size=60, unique=True).map(sorted)
@@ -33,6 +34,13 @@ def test_chunks_hold_every_record_from_the_beginning_on_once_and_in_order(found:
 def test_a_record_on_demand_has_all_that_it_has():
     made = chunk([LogRecord(b"v", 7, 11, b"k", (("h", b"x"),))], topic="t", partition=2)
     assert made.record(0) == ("t", 2, 7, 11, b"k", b"v", (("h", b"x"),))
+
+
+def test_a_record_is_never_taken_for_later_than_a_time_that_can_be_written_down():
+    made = chunk([LogRecord(b"a", 1, 5), LogRecord(b"b", 2, 2**62)])
+    assert made.timestamps_ms() == [5, LATEST_MS]
+    # A window of an hour behind it, of an event a day ahead of its record.
+    assert moment_of(LATEST_MS + 86_400_000 + 3_600_000).year == 9999
 
 
 def test_refused_records_and_tombstones_give_empty_payloads():

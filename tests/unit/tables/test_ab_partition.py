@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from agents.experiments import ROWS_BYTES
 from contracts.names import TenantId
 from runtime.settings import Settings
+from runtime.settings_tables import AbResultsSettings
 from tables import ab_results
 from tables.ab_partition import AbPartition, Folded
 from tables.ab_units import Exposure, Observation, Outcome, UnitEvent, id_of
@@ -16,7 +18,7 @@ TENANT = TenantId("t1")
 LONG = "e" * 256
 
 
-def partition(store: MemoryStore, *, most_outcomes: int = 1000, batch_bytes: int = 990_000) -> AbPartition:
+def partition(store: MemoryStore, *, most_outcomes: int = 1000, batch_bytes: int = ROWS_BYTES) -> AbPartition:
     return AbPartition(0, KIND, store, most_outcomes=most_outcomes, batch_bytes=batch_bytes)
 
 
@@ -44,8 +46,22 @@ def folded(events: list[UnitEvent], *, flush_every: int, batch_bytes: int) -> tu
 
 def test_all_outcomes_of_a_unit_that_fit_are_counted_however_many_come_in_one_flush():
     events: list[UnitEvent] = [outcome(n, experiment=LONG, metric=LONG) for n in range(800)]
-    became, _ = folded(events, flush_every=10_000, batch_bytes=990_000)
+    became, _ = folded(events, flush_every=10_000, batch_bytes=ROWS_BYTES)
     assert set(became) == {Folded.COUNTED}
+
+
+def test_as_many_outcomes_as_can_be_set_fit_one_batch():
+    most = AbResultsSettings(unit_outcomes=10_000).unit_outcomes
+    with pytest.raises(ValueError, match="10000"):
+        AbResultsSettings(unit_outcomes=most + 1)
+    store = MemoryStore()
+    rows = partition(store, most_outcomes=most)
+    became = {rows.fold(TENANT, "u1", outcome(n), n) for n in range(most)}
+    assert became == {Folded.COUNTED}
+    assert rows.fold(TENANT, "u1", outcome(most), most) is Folded.TOO_MANY
+    flush(rows, store)
+    # With room for the results of both arms, when an exposure moves the unit.
+    assert max(len(raw) for _, raw in store.items(0)) < ROWS_BYTES / 2
 
 
 @pytest.mark.parametrize("flush_every", [1, 7, 10_000])
