@@ -42,6 +42,8 @@ S = TypeVar("S")
 # Alerts are judged at each flush. After an outage minutes of events are folded at once, and a breach in the midst of
 # them is one too: so they are also judged whenever event time has come this far.
 JUDGE_EVERY_MS = 5000
+# Of a window that ended longer ago than this (a backlog is being folded) no running values are told, only its end.
+RUNNING_BEHIND_MS = 300_000
 
 
 class WindowMessages(Protocol[S]):
@@ -240,8 +242,11 @@ class WindowWork(Generic[S]):
 
     def _running(self, dirty: dict[WindowKey, Row[S]], now_s: float, now_ms: int) -> Iterator[Outgoing]:
         due_s = now_s - self._running_s
+        oldest_ms = now_ms - RUNNING_BEHIND_MS - self.rows.rules.size_ms
         sent = self._running_sent_s
         for key, row in dirty.items():
+            if key.start_ms < oldest_ms:
+                continue
             subject = (key.tenant_id, key.subject)
             if sent.get(subject, due_s) <= due_s and not self.rows.is_over(key, now_s):
                 sent[subject] = now_s

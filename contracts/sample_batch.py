@@ -1,9 +1,7 @@
-"""Many payloads of one topic decoded in one call, for tables: small samples, with the bad values set apart.
+"""Many payloads of one topic decoded for tables: small samples, with the bad values set apart.
 
-A value gives the same result alone as in any company: the fast way is taken only where it is exact, and all else goes
-one by one. All values are decoded as the lines of one text. That is exact, not likely: each value begins with an
-opening and ends with a closing brace, and line breaks stand between values only. So a border is "}", line break, "{",
-which no document can reach over; as many documents as values then means one each.
+A value gives the same result alone as in any company: when one of them does not decode, or is not plainly right, all
+are looked at one by one.
 
 What every sample must keep to is checked on the few distinct values that a batch holds. Ids may all differ, so they
 are judged by the bytes: JSON writes a control character with a backslash (only DEL may stand as it is), so that the
@@ -85,14 +83,12 @@ class BatchDecoder(Generic[S]):
 
     def decode(self, values: Sequence[bytes], mode: Mode) -> SampleBatch[S]:
         """The samples in a list of payloads. Keys that a sample does not have are skipped, not checked."""
-        text = b"\n".join(values)
-        if _one_document_a_line(text, len(values)):
-            try:
-                samples = self.decoder.decode_lines(text)
-            except (ValueError, RecursionError):
-                return self._one_by_one(values, mode)
-            if len(samples) == len(values) and self._all_fit(samples, text, mode):
-                return SampleBatch(samples, range(len(samples)), [])
+        try:
+            samples = list(map(self.decoder.decode, values))
+        except (ValueError, RecursionError):
+            return self._one_by_one(values, mode)
+        if samples and self._all_fit(samples, b"".join(values), mode):
+            return SampleBatch(samples, range(len(samples)), [])
         return self._one_by_one(values, mode)
 
     def _all_fit(self, samples: Sequence[S], text: bytes, mode: Mode) -> bool:
@@ -140,16 +136,6 @@ class BatchDecoder(Generic[S]):
         if isinstance(name, str) and name not in self.events:
             return UnknownEvent(event=name, field="event", limit=f"must be {' or '.join(self.events)}", value=name)
         return explained(name if isinstance(name, str) else "?", complaint, document)
-
-
-def _one_document_a_line(text: bytes, count: int) -> bool:
-    """Whether `count` values, joined by line breaks, hold no other line break and each begins and ends with a brace."""
-    return (
-        text.startswith(b"{")
-        and text.endswith(b"}")
-        and text.count(b"\n") == count - 1
-        and text.count(b"}\n{") == count - 1
-    )
 
 
 def _id_text(sample: Sample) -> str:

@@ -8,12 +8,15 @@ get collected, only later; memory in cycles is bounded by what 100,000 allocatio
 from __future__ import annotations
 
 import gc
+import sys
 
+_SWITCH_S = 0.0005
 _YOUNG, _MIDDLE, _OLD = 100_000, 20, 100
 
 
 def tune() -> None:
     """Collect seldom, and never look again at what is there now. Call once, when a process has started."""
+    sys.setswitchinterval(_SWITCH_S)
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, _MIDDLE, _OLD)

@@ -15,8 +15,10 @@ held by tests/property/test_tables_sketches.py.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
+from itertools import accumulate
+from operator import sub
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,17 +84,9 @@ def quantiles(counts: Mapping[int, int], qs: tuple[float, ...]) -> tuple[float, 
 
 def buckets_at(counts: Mapping[int, int], qs: tuple[float, ...]) -> tuple[int, ...]:
     """The buckets of several quantiles, ascending; nothing when there are no counts."""
-    total = sum(counts.values())
-    ranks = [math.floor(q * (total - 1)) for q in qs] if total else []
-    found: list[int] = []
-    seen = 0
-    for bucket in sorted(counts):
-        seen += counts[bucket]
-        while len(found) < len(ranks) and seen > ranks[len(found)]:
-            found.append(bucket)
-        if len(found) == len(ranks):
-            break
-    return tuple(found)
+    buckets = sorted(counts)
+    seen = list(accumulate(map(counts.__getitem__, buckets)))
+    return tuple(buckets[bisect_right(seen, math.floor(q * (seen[-1] - 1)))] for q in qs) if seen else ()
 
 
 def merged(left: Mapping[int, int], right: Mapping[int, int]) -> dict[int, int]:
@@ -105,11 +99,10 @@ def merged(left: Mapping[int, int], right: Mapping[int, int]) -> dict[int, int]:
 
 def pack(counts: Mapping[int, int]) -> list[int]:
     """The histogram as [first bucket, count, gap, count, ...]: small numbers, one byte each in MessagePack."""
-    packed: list[int] = []
-    previous = 0
-    for bucket in sorted(counts):
-        packed += (bucket - previous, counts[bucket])
-        previous = bucket
+    buckets = sorted(counts)
+    packed = [0] * (2 * len(buckets))
+    packed[::2] = map(sub, buckets, [0, *buckets])
+    packed[1::2] = map(counts.__getitem__, buckets)
     return packed
 
 
