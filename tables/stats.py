@@ -22,11 +22,15 @@ from scipy import special  # type: ignore[import-untyped]  # ships no types
 from tables.exact_moments import DEN_POST, DEN_PRE, NUM_POST, NUM_PRE, SIZE, ExactMoments
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
     Vector: TypeAlias = NDArray[np.float64]
 
 MIN_UNITS = 2
+# A sum of terms is taken for 0 when it is a smaller share of their sizes than this: rounding left it over.
+_ROUNDING = 1e-13
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +116,7 @@ def ratio_of(arm: Moments) -> Measured | None:
     if slope is None:
         return None
     value, gradient = slope
-    return _plain(arm.n, value, float(gradient @ arm.covariance @ gradient))
+    return _plain(arm.n, value, _product(gradient, arm.covariance, gradient))
 
 
 def adjusted_means(control: Moments, treatment: Moments) -> tuple[Measured, Measured] | None:
@@ -160,6 +164,7 @@ class Undefined(StrEnum):
     TOO_FEW_UNITS = "an arm has fewer than 2 units"
     NO_VARIANCE = "a metric does not vary within an arm"
     ZERO_BASELINE = "the control arm's value is 0"
+    OUT_OF_RANGE = "the estimate is beyond the range of floats"
 
 
 class Estimate(NamedTuple):
@@ -178,7 +183,7 @@ def difference(control: Measured, treatment: Measured, *, confidence: float = 0.
     problem = _problem(control, treatment)
     if problem is not None:
         return problem
-    squared = control.variance / control.n + treatment.variance / treatment.n
+    squared = (control.variance / control.n, treatment.variance / treatment.n)
     return _estimate(treatment.value - control.value, squared, control, treatment, confidence)
 
 
@@ -194,8 +199,13 @@ def lift(control: Measured, treatment: Measured, *, confidence: float = 0.95) ->
         return Undefined.ZERO_BASELINE
     value = (treatment.value - control.value) / control.raw
     # The gradient over the control's (adjusted, unadjusted) value is (-1, -lift) / unadjusted.
-    control_variance = control.variance + 2 * value * control.covariance + value * value * control.raw_variance
-    squared = (treatment.variance / treatment.n + control_variance / control.n) / control.raw**2
+    terms = (
+        treatment.variance / treatment.n,
+        control.variance / control.n,
+        2 * value * control.covariance / control.n,
+        value * value * control.raw_variance / control.n,
+    )
+    squared = [term / control.raw / control.raw for term in terms]
     return _estimate(value, squared, control, treatment, confidence)
 
 
@@ -213,16 +223,28 @@ def _slope(arm: Moments, above: int, below: int) -> tuple[float, Vector] | None:
     return value, gradient
 
 
+def _product(left: Vector, covariance: Vector, right: Vector) -> float:
+    """The product of a row, the covariance and a column."""
+    terms: list[float] = np.ravel(left[:, np.newaxis] * covariance * right).tolist()
+    return _total(terms)
+
+
+def _total(terms: Sequence[float]) -> float:
+    """The sum; 0 where the terms cancel each other out but for their rounding."""
+    total = sum(terms)
+    return 0.0 if math.isfinite(total) and abs(total) <= _ROUNDING * sum(map(abs, terms)) else total
+
+
 def _adjusted(arm: Moments, post: float, pre: float, to_post: Vector, to_pre: Vector, theta: float) -> Measured:
     """A value less theta times its pre-period's; `to_post` and `to_pre` are their gradients."""
     gradient, covariance = to_post - theta * to_pre, arm.covariance
     return Measured(
         arm.n,
         post - theta * pre,
-        float(gradient @ covariance @ gradient),
+        _product(gradient, covariance, gradient),
         post,
-        float(to_post @ covariance @ to_post),
-        float(gradient @ covariance @ to_post),
+        _product(to_post, covariance, to_post),
+        _product(gradient, covariance, to_post),
     )
 
 
@@ -234,11 +256,18 @@ def _problem(control: Measured, treatment: Measured) -> Undefined | None:
     return None
 
 
-def _estimate(value: float, squared: float, control: Measured, treatment: Measured, confidence: float) -> Estimate:
-    """`squared` is the squared standard error; degrees of freedom by Welch and Satterthwaite, of the difference."""
-    shares = [(arm.variance / arm.n, arm.n - 1) for arm in (control, treatment)]
+def _estimate(
+    value: float, squared: Sequence[float], control: Measured, treatment: Measured, confidence: float
+) -> Estimate | Undefined:
+    """`squared` are the terms of the squared standard error; degrees of freedom by Welch and Satterthwaite."""
+    total = _total(squared)
+    if total <= 0:
+        return Undefined.NO_VARIANCE
+    largest = max(arm.variance / arm.n for arm in (control, treatment))
+    shares = [(arm.variance / arm.n / largest, arm.n - 1) for arm in (control, treatment)]
     freedom = sum(share for share, _ in shares) ** 2 / sum(share**2 / below for share, below in shares)
-    stderr = math.sqrt(squared)
+    stderr = math.sqrt(total)
     half = stderr * float(special.stdtrit(freedom, (1.0 + confidence) / 2.0))
     p_value = 2.0 * float(special.stdtr(freedom, -abs(value) / stderr))
-    return Estimate(value, stderr, freedom, value - half, value + half, p_value)
+    estimate = Estimate(value, stderr, freedom, value - half, value + half, p_value)
+    return estimate if all(map(math.isfinite, estimate)) else Undefined.OUT_OF_RANGE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -147,3 +148,38 @@ def test_a_wider_confidence_gives_a_wider_interval_and_the_same_p_value():
     assert isinstance(wide, Estimate)
     assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
     assert narrow.p_value == wide.p_value
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_rounding_leaves_of_a_variance_of_zero_is_no_variance(seed: int):
+    random = Random(seed)
+    base = [random.random() * 1e6 for _ in range(5)]
+    # Ratios that are the same for every unit, and post-periods that are a multiple of the pre-periods.
+    ratios = [stats.ratio_of(stats.moments_of([[x * share, x, 0, 0] for x in base])) for share in (0.1, 0.3)]
+    assert ratios[0] is not None
+    assert ratios[1] is not None
+    assert stats.difference(ratios[0], ratios[1]) is Undefined.NO_VARIANCE
+    assert stats.lift(ratios[0], ratios[1]) is Undefined.NO_VARIANCE
+    arms = [stats.moments_of([[2 * x, 0, x, 0] for x in of]) for of in (base, base[:3])]
+    adjusted = stats.adjusted_means(*arms)
+    assert adjusted is not None
+    assert stats.difference(*adjusted) is Undefined.NO_VARIANCE
+
+
+def test_a_small_variance_beside_large_values_is_still_one():
+    control, treatment = (
+        stats.mean_of(stats.moments_of([[x + by, 0, 0, 0] for x in (4, 7, 13, 16)])) for by in (1e9, 1e9 + 1)
+    )
+    found = stats.difference(control, treatment)
+    assert isinstance(found, Estimate)
+    assert found.value == pytest.approx(1)
+    assert found.stderr == pytest.approx((30 / 4 * 2) ** 0.5)
+
+
+@pytest.mark.parametrize("size", [1e-140, 1e140])
+def test_sizes_whose_squares_leave_the_range_of_floats_do_no_harm(size: float):
+    arms = [stats.mean_of(stats.moments_of([[x * size, 0, 0, 0] for x in of])) for of in ((1, 2, 3), (3, 4, 5))]
+    found = stats.difference(*arms)
+    assert isinstance(found, Estimate)
+    assert found.freedom == pytest.approx(4)
+    assert stats.lift(arms[0]._replace(raw=5e-324), arms[1]) is Undefined.OUT_OF_RANGE
