@@ -11,7 +11,7 @@ takes the stock way, after all of it was applied; the table knows by its checkpo
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from faust.types.tuples import ConsumerMessage
 
@@ -45,7 +45,8 @@ def replayed(app: AppT, tp: TP, found: Sequence[Any]) -> Iterator[Callable[[], C
         tp: a changelog partition.
         found: runs of records, or the records themselves.
     """
-    table = cast("ReplayTable", cast("TableManager", app.tables)._changelogs[tp.topic])  # noqa: SLF001  has no accessor
+    tables: TableManager = app.tables  # type: ignore[assignment]  # its interface lacks `_changelogs`
+    table: ReplayTable = tables._changelogs[tp.topic]  # type: ignore[assignment]  # noqa: SLF001  there is no accessor
     # Joined: a flush's batch may hold a few rows only.
     records = [record for run in found for record in run.records] if isinstance(found[0], Run) else found
     for start in range(0, len(records), ROWS_AT_ONCE):

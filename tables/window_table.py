@@ -18,7 +18,7 @@ entry for each write are two of its traps. Rows expire by event time, found by a
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from faust import Table
 
@@ -96,7 +96,8 @@ class WindowTable(Table[bytes, bytes]):
         """How far the recovery of owned partitions is; zeros when none is under way."""
         if self.recovered:
             return Progress(0, 0)
-        remaining = cast("TableManager", self.app.tables).recovery.active_remaining()
+        tables: TableManager = self.app.tables  # type: ignore[assignment]  # its interface lacks `recovery`
+        remaining = tables.recovery.active_remaining()
         left = sum(count for tp, count in remaining.items() if tp.topic == self.changelog_name)
         return Progress(self.replayed, max(0, left))
 

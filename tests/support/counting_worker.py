@@ -17,6 +17,7 @@ from agents.burial import Burial
 from agents.effects import Effects
 from agents.host import AgentHost
 from agents.metrics import AgentMetrics
+from agents.progress_watch import ProgressMetrics, ProgressWatch
 from agents.runner import Sinks
 from contracts.names import TenantId, Topic, kafka_topic
 from headrace.worker_app import HeadraceApp, end_process, faust_options
@@ -90,6 +91,9 @@ def build(settings: Settings) -> HeadraceApp:
     app.metrics = metrics
     app.web_service = WorkerWeb(settings.worker.host, lambda: app.conf.web_port, health, metrics, lambda _app: None)
     host = AgentHost(app, settings, Sinks(app.outlet, app.burial, AgentMetrics(metrics), clock, fatal=end_process))
+    app.progress = ProgressWatch(
+        app, settings, host.waiting, health, ProgressMetrics(metrics), clock, fatal=end_process
+    )
     table = window_table(app, TABLE, settings.kafka.partitions)
     host.attach("counting", Topic.TOOLS, lambda n: CountingWork(table, n), table=table, describe="Counts by key.")
     _tell(table)
