@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agents.records import Names, latest_record
 from contracts import push
 from contracts.derived import AbTestResult, ArmResult
-from contracts.names import CONTRACT_VERSION
+from contracts.names import CONTRACT_VERSION, experiment_channel
 from contracts.times import moment_of
 from tables.ab_compare import CONFIDENCE, compare
 from tables.ab_results import ASSIGNED
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from tables.ab_results import AbState
     from tables.row_codec import Row
     from tables.rows import Subject
+
+
+# An arm takes at most 2 kB of a message, which the brokers and the gateway take up to 1 MiB. An experiment with more
+# is a mistake (the unit's id as arm), and must not stop its partition.
+MOST_ARMS = 100
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,12 @@ class ExperimentMessages:
         """The metrics of one experiment and epoch as they stand now; a newer message of a metric replaces it.
 
         `rows` are of all arms: the metrics to be told, and the assignments. Each row's position is the sum of its
-        partitions' revisions. Workers own different partitions, and do not replace each other's messages.
+        partitions' revisions. Workers own different partitions, and do not replace each other's messages. Of more than
+        MOST_ARMS arms the control and those with the most units are told.
         """
-        states = {subject: row.state for subject, row in rows.items()}
+        arms = _told_arms(rows, self.control_arm)
+        of_arms = len({arm for _, _, arm, _ in rows})
+        states = {subject: row.state for subject, row in rows.items() if subject[2] in arms}
         for result in compare(states, control_arm=self.control_arm):
             told = {ASSIGNED, result.metric}
             made = AbTestResult(
@@ -66,10 +74,20 @@ class ExperimentMessages:
                 confidence=CONFIDENCE,
                 partitions=len(partitions),
                 of_partitions=self.of_partitions,
+                of_arms=of_arms if of_arms > MOST_ARMS else None,
             )
             message = push.of_experiment(made)
-            replaces = f"{message.channel}:{made.epoch}:{made.metric}:{min(partitions)}"
+            place = (push.named(made.experiment), str(made.epoch), push.named(made.metric), str(min(partitions)))
+            replaces = experiment_channel(":".join(place))
             yield latest_record(self.names, message, conflation_key=replaces, now_ms=now_ms)
+
+
+def _told_arms(rows: Mapping[Subject, Row[AbState]], control_arm: str) -> Collection[str]:
+    """The control, which is told of also when it is the first by name, and the arms with the most units."""
+    units = {arm: row.state.units for (_, _, arm, metric), row in rows.items() if metric == ASSIGNED}
+    assigned = sorted(arm for arm, count in units.items() if count > 0)
+    control = [control_arm] if control_arm in assigned else assigned[:1]
+    return {*control, *sorted(set(assigned) - set(control), key=lambda arm: (-units[arm], arm))[: MOST_ARMS - 1]}
 
 
 def _arm(arm: Arm) -> ArmResult:

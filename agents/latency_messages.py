@@ -12,7 +12,7 @@ from agents.records import Names, latest_record, push_record
 from contracts import push
 from contracts.alerts import AlertRaised, AlertResolved, alert_id_of
 from contracts.derived import ToolLatencyWindow
-from contracts.names import TenantId, Topic, kafka_topic
+from contracts.names import TenantId, Topic, kafka_topic, tool_channel
 from contracts.times import moment_of
 from tables import sketches
 from tables import tool_latency as tl
@@ -49,8 +49,8 @@ class Messages:
     def running(self, key: WindowKey, row: Row[tl.Latencies], *, now_ms: int) -> Iterator[Outgoing]:
         """A window as it stands now; a newer one replaces it."""
         message = push.of_window(self._window(key, row, closed=False))
-        _, version = key.subject
-        latest = f"{message.channel}:{version}:running" if version else f"{message.channel}:running"
+        tool, version = map(push.named, key.subject)
+        latest = tool_channel(f"{tool}:{version}:running" if version else f"{tool}:running")
         yield latest_record(self.names, message, conflation_key=latest, now_ms=now_ms)
 
     def alerts(

@@ -179,7 +179,8 @@ class AbTestResult(
 
     Partitions hold shares of it; `revision` is the sum of their positions, so that it grows with every change. A worker
     tells of the `partitions` that it owns, `of_partitions` in all: fewer than all are a part of the result.
-    `srm_p` is the probability of so uneven a split of units if the arms' shares are right.
+    `srm_p` is the probability of so uneven a split of units if the arms' shares are right. `of_arms` is told when there
+    are more arms than `arms` holds: then these are the control and those with the most units.
     """
 
     EVENT: ClassVar[str] = "ab_test_result"
@@ -198,3 +199,4 @@ class AbTestResult(
     srm_p: Ratio | None = None
     partitions: Count | None = None
     of_partitions: Count | None = None
+    of_arms: Count | None = None

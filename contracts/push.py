@@ -116,25 +116,25 @@ def of_order(event: OrderStatus, payload: bytes | str, *, dedupe_id: str, tracep
 
 def of_window(window: ToolLatencyWindow) -> PushMessage:
     """A window of a tool's latency, running or closed."""
-    named = [] if window.tool_version is None else [_named(window.tool_version)]
-    return _of_window(window, "tlw", tool_channel(window.tool), _named(window.tool), *named)
+    version = [] if window.tool_version is None else [named(window.tool_version)]
+    return _of_window(window, "tlw", tool_channel(window.tool), named(window.tool), *version)
 
 
 def of_retrieval_window(window: RetrievalQualityWindow) -> PushMessage:
     """A window of an index's retrievals, running or closed."""
-    return _of_window(window, "rqw", rag_channel(window.index), _named(window.index))
+    return _of_window(window, "rqw", rag_channel(window.index), named(window.index))
 
 
 def of_audio_window(window: AudioQualityWindow) -> PushMessage:
     """A window of a voice session's audio, running or closed."""
     length_ms = epoch_ms(window.window_end) - epoch_ms(window.window_start)
-    return _of_window(window, "aqw", voice_channel(window.session_id), _named(window.session_id), str(length_ms))
+    return _of_window(window, "aqw", voice_channel(window.session_id), named(window.session_id), str(length_ms))
 
 
 def of_experiment(result: AbTestResult) -> PushMessage:
     """One metric of an experiment, as it stands now."""
     return PushMessage(
-        id=f"abr:{_named(result.experiment)}:{result.epoch}:{_named(result.metric)}:{result.revision}",
+        id=f"abr:{named(result.experiment)}:{result.epoch}:{named(result.metric)}:{result.revision}",
         channel=experiment_channel(result.experiment),
         type=result.EVENT,
         tenant_id=result.tenant_id,
@@ -157,7 +157,8 @@ def _of_window(
     )
 
 
-def _named(name: str) -> str:
+def named(name: str) -> str:
+    """A name as it stands in ids and keys between colons."""
     return name.replace("%", "%25").replace(":", "%3A")
 
 

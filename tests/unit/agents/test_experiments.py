@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 
 from agents.effects import Effects
-from agents.experiment_messages import messages_of
+from agents.experiment_messages import MOST_ARMS, messages_of
 from agents.experiments import Around, ExperimentWork
 from agents.metrics import AgentMetrics
+from contracts.names import LOCAL_LIMITS, TenantId
 from runtime.clock import ManualClock
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from streams.kafka_log import Outgoing
 from tables import ab_results
 from tables.ab_partition import AbPartition
+from tables.ab_reading import rows_of
 from tables.ab_results import AbState
 from tables.incarnations import META_KEY, incarnation_of
 from tables.recovery import Progress
@@ -241,3 +243,40 @@ def test_records_of_a_topic_that_was_made_again_are_no_repeats():
     assert META_KEY in [key for key, _ in batch]
     positions = {header_of(raw).position for key, raw in batch if raw is not None and key != META_KEY}
     assert positions == {1 << INCARNATION_SHIFT}
+
+
+def test_an_experiment_with_a_thousand_arms_still_makes_messages_that_brokers_take():
+    bench = Bench()
+    for number in range(1000):
+        bench.assign(f"u{number}", f"{number:03}{'a' * 250}")
+        bench.outcome(f"u{number}", 1.0)
+    bench.assign("one", "control")
+    bench.assign("two", "big")
+    bench.assign("three", "big")
+    bench.flush()
+    (result,) = bench.results()
+    assert len(bench.pushed[-1].value or b"") < LOCAL_LIMITS.payload_bytes / 4
+    names = [arm["arm"] for arm in result["arms"]]
+    assert (len(names), result["of_arms"], result["control"]) == (MOST_ARMS, 1002, "control")
+    assert {"big", "control"} < set(names)
+
+
+def test_an_experiment_with_too_many_rows_to_read_at_once_is_not_told():
+    bench = Bench()
+    bench.assign("u1", "b")
+    bench.outcome("u1", 1.0)
+    bench.flush()
+    of = (bench.kind, bench.local.rows, [0], TenantId(TENANT), "x", 0)
+    assert len(rows_of(*of, {"spend"}, most_rows=2)) == 2
+    assert rows_of(*of, {"spend"}, most_rows=1) == {}
+
+
+def test_results_of_experiments_whose_names_hold_colons_do_not_replace_each_other():
+    bench = Bench()
+    bench.assign("u1", "b", experiment="x:1", epoch=2)
+    bench.outcome("u1", 1.0, experiment="x:1", metric="m")
+    bench.assign("u2", "b", experiment="x", epoch=1)
+    bench.outcome("u2", 1.0, experiment="x", metric="2:m")
+    bench.flush()
+    assert len(bench.results()) == 2
+    assert len({dict(record.headers)["ck"] for record in bench.pushed[-2:]}) == 2
