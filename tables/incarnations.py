@@ -33,7 +33,17 @@ META_KIND = "meta"
 FORMAT = 1
 META_KEY = encode_key(META_KIND, WindowKey(TenantId(""), ("source",), 0))
 
-_decode = msgspec.msgpack.Decoder(tuple[int, int, int, str]).decode
+
+class _Meta(msgspec.Struct, array_like=True, frozen=True):
+    """The meta row; fields that a newer release appended are left out."""
+
+    format: int
+    number: int
+    announced: int
+    source: str
+
+
+_decode = msgspec.msgpack.Decoder(_Meta).decode
 
 
 class Incarnation(NamedTuple):
@@ -55,11 +65,18 @@ def incarnation_of(rows: RowStore, partition: int, source: str) -> Incarnation:
 
 
 def incarnation_after(raw: bytes | None, source: str) -> Incarnation:
-    """The same, of the partition's meta row; None: it has none."""
-    number = -1
+    """The same, of the partition's meta row; None: it has none.
+
+    Raises:
+        ValueError: the row's format has another meaning here.
+    """
+    number = 0
     if raw is not None:
-        _format, number, _announced, known = _decode(raw)
-        if known == source:
-            return Incarnation(number, None)
-    number += 1
+        held = _decode(raw)
+        if held.format != FORMAT:
+            msg = f"a {META_KIND} row has format {held.format}, this worker reads {FORMAT}: upgrade the worker"
+            raise ValueError(msg)
+        if held.source == source:
+            return Incarnation(held.number, None)
+        number = held.number + 1
     return Incarnation(number, (META_KEY, msgspec.msgpack.encode((FORMAT, number, 0, source))))

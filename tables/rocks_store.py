@@ -47,6 +47,8 @@ log = get_logger(__name__)
 # Below FIRST_KEY: scans of rows never meet it.
 CHECKPOINT_KEY = b"\x00checkpoint"
 UNKNOWN_INCARNATION = "unknown"
+# What a folder that is being removed is called; found at a start when a process ended in the midst of it.
+LEAVING = ".leaving"
 PAGE_ROWS = 1_000
 
 # Bits of bloom filter for each key: 1 in 100 look-ups of a new window reads a block for nothing.
@@ -137,6 +139,7 @@ class RocksStore:
         with self._opening:
             if partition not in self._open:
                 path = self._path(partition)
+                shutil.rmtree(path.with_suffix(LEAVING), ignore_errors=True)
                 self._remove_if_old(path)
                 self._open[partition] = self._database(partition) if path.is_dir() else None
 
@@ -200,9 +203,12 @@ class RocksStore:
             db.close()
 
     def drop(self, partition: int) -> None:
-        """Remove the partition's files."""
+        """Remove the partition's files.
+
+        Raises OSError when they cannot be: they must not be taken up again.
+        """
         self.release(partition)
-        shutil.rmtree(self._path(partition), ignore_errors=True)
+        _remove(self._path(partition))
 
     def close(self) -> None:
         """Close all files."""
@@ -233,8 +239,10 @@ class RocksStore:
                 raise SettingsError(
                     f"worker.data_dir: {path} is open in another process; give each worker its own data_dir ({error})"
                 ) from error
+            if not path.is_dir():
+                raise  # the disk takes no files
             log.warning("rows cannot be read and are taken from the changelog", path=str(path), error=str(error))
-            shutil.rmtree(path)
+            _remove(path)
             db = Rdict(str(path), self._memory.options())
         raw = cast("bytes | None", db.get(CHECKPOINT_KEY))
         if raw is not None:
@@ -245,4 +253,14 @@ class RocksStore:
         written_s = [file.stat().st_mtime for file in path.iterdir()] if path.is_dir() else []
         if written_s and self._clock.wall_s() - max(written_s) > self._max_age_s:
             log.info("rows are older than the changelog's deletions and are taken from it", path=str(path))
-            shutil.rmtree(path)
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a database, all of it or nothing: RocksDB opens one without its newest files as of some earlier time."""
+    if path.is_dir():
+        leaving = path.with_suffix(LEAVING)
+        if leaving.is_dir():
+            shutil.rmtree(leaving)
+        path.rename(leaving)
+        shutil.rmtree(leaving)

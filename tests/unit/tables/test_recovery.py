@@ -102,6 +102,16 @@ def test_a_source_that_was_created_again_gets_positions_above_all_earlier_ones()
     assert incarnation_of(rows, 1, "id-1").number == 0, "each partition has its own"
 
 
+def test_a_meta_row_may_have_more_fields_but_no_other_meaning():
+    rows = MemoryStore()
+    rows.write(0, [(META_KEY, msgspec.msgpack.encode((1, 4, 0, "id-1", "a newer field")))])
+    assert incarnation_of(rows, 0, "id-1") == (4, None)
+    assert incarnation_of(rows, 0, "id-2").number == 5
+    rows.write(0, [(META_KEY, msgspec.msgpack.encode((2, 4, 0, "id-1")))])
+    with pytest.raises(ValueError, match="format 2, this worker reads 1"):
+        incarnation_of(rows, 0, "id-1")
+
+
 def test_an_old_incarnation_that_a_paused_owner_writes_late_does_not_win():
     rows = MemoryStore()
     old = incarnation_of(rows, 0, "id-1").to_write

@@ -166,6 +166,26 @@ def test_a_released_partition_keeps_its_files_and_a_dropped_one_does_not(
     assert (store.checkpoint(0), store.get(0, key(1))) == (9, b"a")
 
 
+def test_rows_whose_files_cannot_be_removed_do_not_come_back(
+    on_disk: Callable[[], RocksStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    store = on_disk()
+    store.begin("one")
+    store.write(0, [(key(1), b"a")], 9)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", refuse)
+        with pytest.raises(OSError, match="refused"):
+            store.drop(0)
+    store.open(0)
+    assert (store.checkpoint(0), list(store.items(0))) == (None, [])
+    assert list((tmp_path / "rows" / "one").iterdir()) == []
+
+
+def refuse(path: Path, *, ignore_errors: bool = False) -> None:
+    if not ignore_errors:
+        raise OSError(f"refused: {path}")
+
+
 def test_a_partition_without_rows_has_no_files(on_disk: Callable[[], RocksStore], tmp_path: Path):
     store = on_disk()
     store.begin("one")
