@@ -1,7 +1,8 @@
 """Ends a worker whose reading or committing stands still, so that a fresh process goes on from what is committed.
 
 Where it stands: beside `agents.runner`, and independent of it: it asks the broker over a connection of its own what the
-group has committed and where the logs end. While a rebalance is under way it looks at the replay of the changelogs.
+group has committed and where the logs end. While a rebalance is under way it looks at the replay of the changelogs, and
+that the rebalance itself gets on.
 `runtime.progress` judges. What is not held against a partition: a flush that waits for a server that is away, a broker
 that does not answer, offsets without a readable record (marks of transactions, or one that is still open).
 """
@@ -35,6 +36,8 @@ LIVE = "progress"
 # Looks in the time that is allowed, and the longest pause between two of them.
 LOOKS = 4
 LONGEST_PAUSE_S = 5.0
+# Stands for a rebalance as a whole: it has one more turn to take until it is over.
+THE_GROUP = Partition("", 0)
 
 
 class ProgressMetrics:
@@ -72,6 +75,8 @@ class ProgressWatch:
         self._progress: Progress[Partition] = Progress()
         self._cluster: Cluster | None = None
         self._failing = False
+        self._turn: tuple[int, int, bool] | None = None
+        self._turns = 0
         # Up to these offsets there is nothing to read after the committed one.
         self._unreadable: dict[Partition, int] = {}
 
@@ -108,9 +113,11 @@ class ProgressWatch:
 
     def _sentence(self, stall: Stall[Partition]) -> str:
         place, standing = stall.place, stall.standing
+        what = f"{place.topic}/{place.number}: {standing.end - standing.done} records after offset {standing.done}"
+        if place == THE_GROUP:
+            what = "the group: a rebalance does not end"
         return (
-            f"{place.topic}/{place.number}: {standing.end - standing.done} records after offset {standing.done} and no "
-            f"progress for {stall.for_s:.0f} s (worker.progress_timeout_s is "
+            f"{what}, no progress for {stall.for_s:.0f} s (worker.progress_timeout_s is "
             f"{self._settings.worker.progress_timeout_s:g}); see docs/playbooks/commit-not-advancing.md"
         )
 
@@ -118,6 +125,7 @@ class ProgressWatch:
         if self._app.should_stop:
             return {}
         if self._app.rebalancing:
+            await self._commits([Partition(topic, 0) for topic in self._waiting])  # raises when Kafka is away
             return self._replays()
         try:
             owned = [Partition(tp.topic, tp.partition) for tp in self._app.consumer.assignment()]
@@ -128,10 +136,14 @@ class ProgressWatch:
     def _replays(self) -> dict[Partition, Standing]:
         """How far the changelogs are read. Faust counts the last offset that was applied, -1 or None for none."""
         recovery = cast("TableManager", self._app.tables).recovery
+        turn = (self._app.rebalancing_count, self._app.consumer_generation_id, recovery.in_recovery)
+        if turn != self._turn:
+            self._turn, self._turns = turn, self._turns + 1
+        if not recovery.in_recovery:
+            return {THE_GROUP: Standing(self._turns, self._turns + 1)}
         return {
             Partition(tp.topic, tp.partition): Standing(recovery.active_offsets.get(tp) or 0, end)
             for tp, end in recovery.active_highwaters.items()
-            if recovery.in_recovery
         }
 
     async def _commits(self, places: Iterable[Partition]) -> dict[Partition, Standing]:

@@ -58,7 +58,7 @@ def health(worker: Worker) -> tuple[int, str]:
 async def until_said(worker: Worker, words: str) -> None:
     """Wait for a line of its log."""
     async with asyncio.timeout(60):
-        while words not in worker.last_words():  # noqa: ASYNC110 - a file sets no event
+        while words not in worker.said():  # noqa: ASYNC110 - a file sets no event
             await asyncio.sleep(0.05)
 
 
@@ -84,9 +84,22 @@ def test_a_worker_that_stopped_committing_says_so_ends_and_its_successor_counts_
             assert "no progress for" in said
             assert "worker.progress_timeout_s is 3" in said
             assert await worker.ended() == 1
-            assert said.split(":")[0] in worker.last_words(), "the line names the partition"
+            assert said.split(":")[0] in worker.said(), "the line names the partition"
             worker.start()
             await engine_truth.check(settings, [worker])
+
+    run(scenario(), timeout_s=110)
+
+
+def test_a_worker_whose_recovery_does_not_end_is_ended(settings: Settings, tmp_path: Path):
+    settings = engine_settings(settings, progress_timeout_s=LIMIT_S)
+
+    async def scenario() -> None:
+        await make_topics(settings)
+        async with fleet(settings, tmp_path, 1) as (worker,):
+            worker.start_trapped("endless-seek")
+            assert await worker.ended() == 1
+            assert "a rebalance does not end" in worker.said()
 
     run(scenario(), timeout_s=110)
 
@@ -100,7 +113,7 @@ def test_a_chunk_that_got_lost_on_the_way_is_missed_before_the_next_one_is_folde
             async with flowing(settings, rate_per_s=RATE_PER_S, seed=7):
                 worker.start_trapped("lose")
                 assert await worker.ended() == 1
-            assert "MissingChunk" in worker.last_words()
+            assert "MissingChunk" in worker.said()
             # Had the next chunk been folded, its rows would now take what was lost for repeats.
             worker.start()
             await engine_truth.check(settings, [worker])
@@ -143,7 +156,7 @@ def test_what_is_read_while_a_recovery_ends_is_not_lost(settings: Settings, tmp_
         async with fleet(settings, tmp_path, 1) as (worker,):
             await recovered_in_a_hurry(settings, worker, "slow-seek")
             await engine_truth.check(settings, [worker])
-            assert "MissingChunk" not in worker.last_words()
+            assert "MissingChunk" not in worker.said()
 
     run(scenario(), timeout_s=110)
 
@@ -181,7 +194,7 @@ def test_a_rebalance_that_overtakes_a_recovery_opens_no_gate(settings: Settings,
                 await first.ready()
             await engine_truth.check(settings, [first, second])
             # What Faust says of a rebalance that ended twice; with our guard there is no such thing.
-            assert ("Missing sensor state for rebalance end" in first.last_words()) is (trap == "believed-end")
+            assert ("Missing sensor state for rebalance end" in first.said()) is (trap == "believed-end")
 
     run(scenario(), timeout_s=110)
 
@@ -232,8 +245,8 @@ def test_the_root_logger_keeps_to_our_level_whatever_faust_was_told(settings: Se
             worker.start_trapped("quiet")
             await worker.ready()
             # Faust, told `-l warn`, leaves it at DEBUG: a tenth of its time then goes into lines that nobody sees.
-            assert "root logger before: 10" in worker.last_words()
-            assert "root logger when ready is True: 20" in worker.last_words()
+            assert "root logger before: 10" in worker.said()
+            assert "root logger when ready is True: 20" in worker.said()
             worker.signal(signal.SIGTERM)
             assert await worker.ended() == 0
 

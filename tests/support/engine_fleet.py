@@ -46,6 +46,7 @@ class Worker:
         self.data_dir = folder / f"worker-{number}"
         self._settings = settings
         self._running: subprocess.Popen[bytes] | None = None
+        self._said_before = 0
 
     def start(self, what: str = "run", point: str = "none", count: int = 1) -> None:
         """Start it, with a fuse if one is named (see engine_child)."""
@@ -62,6 +63,7 @@ class Worker:
             "HEADRACE_WORKER__PORT": str(self.port),
         }
         with self.log.open("ab") as out:
+            self._said_before = out.tell()
             self._running = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments], env=environment, stdout=out, stderr=out, cwd=self.log.parent
             )
@@ -103,8 +105,9 @@ class Worker:
         """Its disk is lost."""
         shutil.rmtree(self.data_dir, ignore_errors=True)
 
-    def last_words(self) -> str:
-        return self.log.read_text(errors="replace")[-LOG_TAIL_CHARS:] if self.log.exists() else ""
+    def said(self) -> str:
+        """What it has written since its last start."""
+        return self.log.read_bytes()[self._said_before :].decode(errors="replace") if self.log.exists() else ""
 
 
 @asynccontextmanager
@@ -115,7 +118,7 @@ async def fleet(settings: Settings, folder: Path, size: int) -> AsyncIterator[li
         yield workers
     except BaseException:
         for worker in workers:
-            sys.stderr.write(f"--- {worker.log.name}\n{worker.last_words()}\n")
+            sys.stderr.write(f"--- {worker.log.name}\n{worker.said()[-LOG_TAIL_CHARS:]}\n")
         raise
     finally:
         for worker in workers:

@@ -4,6 +4,7 @@
 - silence       from some chunk on nothing reaches the agent any more
 - slow-seek     after a recovery, seconds pass between "sources resumed" and "queues cleared": issue 596 of Faust
 - ungated-seek  the same, in a consumer that reads its sources meanwhile, as Faust's own does
+- endless-seek  a recovery does not come to its end
 - overtaken     a recovery ends after the next rebalance has begun, and before that one has brought partitions
 - believed-end  the same, and Faust's word is taken that the rebalance is over then
 - late-acks     acknowledgements come late and out of order
@@ -64,6 +65,12 @@ def ungated_seek() -> None:
     slow_seek()
     del batches.BatchConsumer._getmany
     put(batches.BatchConsumer, "_without_sources", lambda _ours: lambda _consumer, records: records)
+
+
+def endless_seek() -> None:
+    global SEEK_S  # noqa: PLW0603 - one trap a process
+    SEEK_S = 1000.0
+    slow_seek()
 
 
 def overtaken() -> None:
@@ -142,6 +149,7 @@ TRAPS: dict[str, Callable[[], None]] = {
     "silence": lambda: losing(later=True),
     "slow-seek": slow_seek,
     "ungated-seek": ungated_seek,
+    "endless-seek": endless_seek,
     "overtaken": overtaken,
     "believed-end": believed_end,
     "late-acks": late_acks,
