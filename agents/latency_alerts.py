@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Subject = tuple["TenantId", str]
 _QUIET = AlertState()
 QUANTILE = 0.95
+MANY_VERSIONS = 64
 
 
 @dataclass(slots=True)
@@ -42,7 +43,8 @@ class _Tool:
 
     newest_ms: int
     heard_s: float
-    versions: set[str] = field(default_factory=set)
+    versions: dict[str, int] = field(default_factory=dict)
+    """The newest window of each version; those that no reading can be of are dropped when they are many."""
 
 
 class LatencyAlerts:
@@ -81,7 +83,7 @@ class LatencyAlerts:
                 state = alert_rules.decode(raw)
                 self._states[subject] = state
                 newest_ms = window_start_ms(state.since_ms, self._rows.rules.size_ms)
-                self._tools[subject] = _Tool(newest_ms, now_s, {""})
+                self._tools[subject] = _Tool(newest_ms, now_s, {"": newest_ms})
 
     def heard(self, touched: Iterable[tuple[WindowKey, Row[tl.Latencies]]], now_s: float) -> None:
         """Calls were folded into these windows. Only a tool with a call above the threshold can begin to breach."""
@@ -93,7 +95,11 @@ class LatencyAlerts:
                 known = tools[subject] = _Tool(start_ms, now_s)
             known.newest_ms = max(known.newest_ms, start_ms)
             known.heard_s = now_s
-            known.versions.add(version)
+            if start_ms >= known.versions.get(version, start_ms):
+                known.versions[version] = start_ms
+            if len(known.versions) > MANY_VERSIONS:
+                since_ms = known.newest_ms - self._rows.rules.size_ms
+                known.versions = {name: at_ms for name, at_ms in known.versions.items() if at_ms >= since_ms}
             if row.state.max_us > limit_us:
                 self._suspects.add(subject)
 
@@ -147,7 +153,11 @@ class LatencyAlerts:
     def _read(self, subject: Subject, tool: _Tool) -> list[tl.Latencies]:
         """The windows that a reading is of: the newest one of each version, else the one before; nothing if too few."""
         for start_ms in (tool.newest_ms, tool.newest_ms - self._rows.rules.size_ms):
-            keys = (WindowKey(subject[0], (subject[1], version), start_ms) for version in tool.versions)
+            keys = (
+                WindowKey(subject[0], (subject[1], version), start_ms)
+                for version, at_ms in tool.versions.items()
+                if at_ms >= start_ms
+            )
             states = [row.state for row in map(self._rows.row, keys) if row is not None]
             if sum(state.count for state in states) >= self._min_count:
                 return states

@@ -5,7 +5,8 @@ Where it stands: `streams.batches` puts it in place of Faust's own. Seams, all o
 1. AIOKafkaConsumerThread._create_worker_consumer hard-codes fetch_max_wait_ms=1500; the embedded broker holds every
    fetch for all of it. And it reads what transactions wrote that were aborted later.
 2. AIOKafkaConsumerThread._highwaters: the embedded broker reports too low an end, and recovery would stop early.
-3. AIOKafkaConsumerThread._fetch_records: takes whole record batches (`streams.raw_batches`).
+3. AIOKafkaConsumerThread.seek_to_committed: leaves partitions without a commit where they are.
+4. AIOKafkaConsumerThread._fetch_records: takes whole record batches (`streams.raw_batches`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from aiokafka.errors import ConsumerStoppedError
+from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -37,6 +38,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
 
     kafka_settings: KafkaSettings
     batch_topics: frozenset[str] = frozenset()
+    source_topics: frozenset[str] = frozenset()
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -79,7 +81,12 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         ours = [tp for tp in held if tp in active and tp.topic in self.batch_topics]
         records: dict[Any, Any] = {}
         for tp in ours:
-            runs = raw_batches.drained(source, tp)
+            try:
+                runs = raw_batches.drained(source, tp)
+            except CorruptRecordException:
+                if not records:
+                    raise
+                continue  # it is fetched again; what is in hand already must not get lost with it
             if runs is None and not records:
                 # An error: the stock way raises it. With records in hand it waits its turn, at the front of the next.
                 return await source.fetched_records({tp}, timeout=0, max_records=max_records)  # type: ignore[no-any-return]
@@ -89,6 +96,17 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         if rest and len(held) > len(ours):
             records |= await source.fetched_records(rest, timeout=0, max_records=max_records)
         return records
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek to the committed offsets; a source without one begins at its beginning.
+
+        aiokafka leaves such a partition where it is, behind records that were fetched and dropped in a rebalance.
+        """
+        committed = await super().seek_to_committed()
+        fresh = [tp for tp, offset in committed.items() if not offset and tp.topic in self.source_topics]
+        if fresh:
+            await self.call_thread(self._ensure_consumer().seek_to_beginning, *fresh)
+        return committed
 
     async def _highwaters(self, partitions: list[TP]) -> Mapping[TP, int]:
         cluster = Cluster(self.kafka_settings)

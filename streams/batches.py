@@ -73,6 +73,7 @@ class BatchConsumer(driver.Consumer):
     def _new_consumer_thread(self) -> BatchThread:
         thread = BatchThread(self, loop=self.loop, beacon=self.beacon)
         thread.kafka_settings = self.kafka_settings
+        thread.source_topics = self.batch_topics
         changelogs = self.app.tables.changelog_topics
         thread.batch_topics = self.batch_topics | changelogs if self.raw else frozenset()
         return thread

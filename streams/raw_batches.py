@@ -68,12 +68,20 @@ def drained(source: Any, partition: Any) -> list[Run] | None:  # noqa: ANN401 - 
     if result.check_assignment(partition) and result.has_more():
         try:
             runs = list(each_run(result._partition_records, partition, check_crcs=source._check_crcs))  # noqa: SLF001
-        finally:
-            result._update_position()  # noqa: SLF001
+        except CorruptRecordException:
+            # The position stays before it, so that the next fetch brings it again: it may be whole then.
+            _let_go(source, partition)
+            raise
+        result._update_position()  # noqa: SLF001
     result._partition_records = None  # noqa: SLF001
+    _let_go(source, partition)
+    return runs
+
+
+def _let_go(source: Any, partition: Any) -> None:  # noqa: ANN401
+    """Let the fetcher ask for this partition again."""
     del source._records[partition]  # noqa: SLF001
     source._notify(source._wait_consume_future)  # noqa: SLF001
-    return runs
 
 
 def each_run(records: Any, partition: Any, *, check_crcs: bool) -> Iterator[Run]:  # noqa: ANN401

@@ -96,3 +96,12 @@ def scan_bounds(kind: str, parts: int, from_ms: int, to_ms: int) -> tuple[bytes,
     """
     head = bytes([0x90 + 3 + parts]) + _encode(kind)
     return head + _encode(from_ms), head + _encode(to_ms)
+
+
+def tenant_bounds(kind: str, parts: int, start_ms: int, tenant: TenantId) -> tuple[bytes, bytes]:
+    """The keys [lower, upper) of one tenant's rows of one window start.
+
+    Behind the tenant come texts or nothing; no byte of MessagePack texts is above 0xdb, so 0xff ends them.
+    """
+    prefix = bytes([0x90 + 3 + parts]) + _encode(kind) + _encode(start_ms) + _encode(tenant)
+    return prefix, prefix + b"\xff"

@@ -12,7 +12,7 @@ itself. Both ways give the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, TypeVar
@@ -21,8 +21,9 @@ from contracts.names import TenantId
 from tables.fold import Samples, TableKind
 from tables.row_cache import RowCache
 from tables.row_codec import Row, RowCodec
-from tables.rows import WindowKey, header_of, scan_bounds
+from tables.rows import WindowKey, header_of
 from tables.store import Change, RowStore
+from tables.window_expiry import WindowExpiry
 from tables.window_index import WindowIndex
 from tables.windows import Watermarks, WindowRules, window_start_ms
 
@@ -76,8 +77,8 @@ class WindowPartition(Generic[S]):
         self._rows = RowCache(number, self._codec, store, cache_bytes)
         self._groups: dict[Any, list[Any]] = {}
         self._touched: dict[WindowKey, Row[S]] = {}
-        self._index = WindowIndex()
-        self._swept_ms = 0
+        self._index = WindowIndex(rules.size_ms)
+        self._expiry = WindowExpiry(number, self._codec, store, self._index, self.marks, rules)
 
     def recover(self, now_s: float) -> None:
         """Take up what the store holds: positions, watermarks, and windows that may not have been pushed."""
@@ -173,10 +174,10 @@ class WindowPartition(Generic[S]):
             key = WindowKey(tenant, samples.subjects[place], window_start_ms(at_ms, self.rules.size_ms))
             if at_ms > record_ms[index] + self.rules.future_skew_ms:
                 outcome.apart.append((place, Folded.FUTURE))
-            elif self.is_expired(key):
-                outcome.apart.append((place, Folded.EXPIRED))
             elif offsets[index] <= before.setdefault(key, self._rows.position(key)):
                 outcome.apart.append((place, Folded.REPEAT))
+            elif self.is_expired(key):
+                outcome.apart.append((place, Folded.EXPIRED))
             else:
                 row = self._rows.touch(key)
                 self._has_news(row, key)
@@ -256,35 +257,12 @@ class WindowPartition(Generic[S]):
         self._rows.settle()
 
     def take_expired(self, now_s: float) -> list[WindowKey]:
-        """Windows past their retention, or of a tenant that has gone, that have nothing left to announce; each once."""
-        due_ms = max(self.marks.newest_ms - self.rules.retention_ms, self.marks.broker_ms(now_s) - self.rules.forget_ms)
-        due_ms = window_start_ms(due_ms - self.rules.size_ms, self.rules.size_ms)
-        if due_ms <= self._swept_ms:
-            return []
-        if next(self._index.untold_until(due_ms), None) is None:
-            self._swept_ms = due_ms
-        gone = [key for start_ms in self._index.starts_until(due_ms) for key in self._expired_of(start_ms, now_s)]
+        """Windows past their retention, or of a tenant that has gone, that have nothing left to tell; each once."""
+        gone = self._expiry.take(now_s)
         self._rows.delete(gone)
-        self.marks.forget_silent(self.rules.forget_ms, now_s)
         return gone
 
     # --- inside ----------------------------------------------------------------------------------------------------
-
-    def _expired_of(self, start_ms: int, now_s: float) -> Iterator[WindowKey]:
-        lower, upper = scan_bounds(self.kind.kind, len(self.kind.parts), start_ms, start_ms + 1)
-        stored = (self._codec.decode_key(raw) for raw, _ in self._store.scan(self.number, lower, upper))
-        keys = {key for key in stored if key is not None} | self._rows.dirty_keys(start_ms)
-        untold = self._index.untold_of(start_ms)
-        gone = [key for key in keys if self._is_past(key, now_s) and key not in untold]
-        if len(gone) == len(keys):
-            self._index.emptied(start_ms)
-        return iter(gone)
-
-    def _is_past(self, key: WindowKey, now_s: float) -> bool:
-        if self.marks.silent_since_ms(key.tenant_id, now_s) > self.rules.forget_ms:
-            return True
-        newest_ms = self.marks.newest_start_ms(key.tenant_id, self.rules.size_ms)
-        return newest_ms is not None and key.start_ms + self.rules.size_ms + self.rules.retention_ms <= newest_ms
 
     def _is_late(self, key: Any, now_s: float) -> bool:  # noqa: ANN401 - a WindowKey or a tuple equal to one
         row = self._rows.get(WindowKey(*key))

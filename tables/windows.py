@@ -133,13 +133,19 @@ class Watermarks:
             mark_ms = max(mark_ms, broker_ms - int(1000 * self._idle_s))
         return mark_ms
 
-    def silent_since_ms(self, tenant: TenantId, now_s: float) -> int:
-        """For how long, in ms, the broker's clock has been ahead of the tenant's newest event; 0 if it is not."""
-        seen = self._tenants.get(tenant)
-        return 0 if seen is None else max(0, self.broker_ms(now_s) - seen.newest_ms)
+    def is_gone(self, tenant: TenantId, now_s: float, *, behind_ms: int, silent_s: float) -> bool:
+        """Whether a tenant was not heard for `silent_s` and its newest event is `behind_ms` behind the broker's clock.
 
-    def forget_silent(self, forget_ms: int, now_s: float) -> None:
-        """Drop the tenants whose newest event is further than this behind the broker's clock."""
-        broker_ms = self.broker_ms(now_s)
-        for tenant in [t for t, seen in self._tenants.items() if broker_ms - seen.newest_ms > forget_ms]:
-            del self._tenants[tenant]
+        Never while that clock is only guessed.
+        """
+        seen = self._tenants.get(tenant)
+        return (
+            seen is not None
+            and not self._broker_is_guessed
+            and now_s - seen.heard_s >= silent_s
+            and self.broker_ms(now_s) - seen.newest_ms > behind_ms
+        )
+
+    def forget(self, tenant: TenantId) -> None:
+        """Drop a tenant that has gone."""
+        self._tenants.pop(tenant, None)
