@@ -38,6 +38,7 @@ TABLE = "counted"
 KIND = "ct"
 
 Row = tuple[int, int, int, int]
+EMPTY: Row = (1, -1, -1, 0)
 decode_row = msgspec.msgpack.Decoder(tuple[int, int, int, int]).decode
 
 
@@ -53,6 +54,8 @@ class CountingWork:
         self._to_write = [] if self._incarnation.to_write is None else [self._incarnation.to_write]
         self._table, self._partition = table, partition
         self._rows: dict[bytes, Row | None] = {}
+        # On their way to the changelog, not in the store yet.
+        self._leaving: dict[bytes, Row | None] = {}
 
     def fold(self, chunk: RecordChunk, now_s: float) -> None:
         del now_s
@@ -68,6 +71,7 @@ class CountingWork:
     def take(self, now_s: float) -> Effects:
         del now_s
         rows, self._rows = self._rows, {}
+        self._leaving = rows
         meta, self._to_write = self._to_write if rows else [], self._to_write if not rows else []
         return Effects(
             rows=(*meta, *((key, None if row is None else msgspec.msgpack.encode(row)) for key, row in rows.items()))
@@ -75,10 +79,14 @@ class CountingWork:
 
     def settled(self, effects: Effects) -> None:
         del effects
+        self._leaving = {}
 
     def _row(self, key: bytes) -> Row:
+        for held in (self._rows, self._leaving):
+            if key in held:
+                return held[key] or EMPTY
         raw = self._table.rows.get(self._partition, key)
-        return self._rows.get(key) or ((1, -1, -1, 0) if raw is None else decode_row(raw))
+        return EMPTY if raw is None else decode_row(raw)
 
 
 def build(settings: Settings) -> HeadraceApp:
