@@ -69,8 +69,10 @@ def table_views(
             table.active, table.recovered = frozenset(), False
 
     compare = {AB_RESULTS: partial(comparison, control_arm=settings.ab_results.control_arm)}
+    ahead_ms = int(1000 * settings.worker.future_skew_s)
     served = {
-        kind.name: Served(kind, table, retention_ms(kind, settings), compare.get(kind.name)) for kind, table in pairs
+        kind.name: Served(kind, table, retention_ms(kind, settings), compare.get(kind.name), ahead_ms)
+        for kind, table in pairs
     }
     return TableViews(served, Router(placement, Peers(settings.worker.peer_timeout_s)), settings.auth, clock)
 

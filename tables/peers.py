@@ -62,7 +62,7 @@ class Peers:
                 self._session.get(address, params=params, headers=headers, allow_redirects=False) as response,
             ):
                 body = await _whole(response)
-                return _part(response, body, query, wanted)
+                return await asyncio.to_thread(_part, response, body, query, wanted)
         except TimeoutError:
             return nothing(wanted, f"its worker did not answer within {self._timeout_s:g} s")
         except (OSError, ValueError, aiohttp.ClientError) as error:

@@ -11,8 +11,8 @@ from tables.answers import Answer
 from tables.shares import line_names
 
 CONTENT_TYPE = "text/csv; charset=utf-8; header=present"
-# A spreadsheet takes a text that begins so for a formula, and ids come from outside.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# A spreadsheet takes a text that begins so for a formula, some also in full width, and ids come from outside.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def render(answer: Answer) -> bytes:

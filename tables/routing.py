@@ -19,7 +19,9 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from weakref import WeakValueDictionary
 
+from contracts.names import TenantId
 from contracts.routing import subject_key
 from tables.fold import TableKind
 from tables.query import Query
@@ -61,6 +63,12 @@ class Served:
     """How long its windows are kept, by event time; 0: for ever."""
     compare: Callable[[Mapping[Subject, Any]], Sequence[Line]] | None = None
     """What a whole answer says of its rows together (a table without windows)."""
+    ahead_ms: int = 0
+    """By how much a tenant's events may be ahead of time; its windows expire so much earlier."""
+
+    def kept_from_ms(self, now_ms: int) -> int:
+        """Windows that begin before may have expired; 0 when none does."""
+        return now_ms + self.ahead_ms - self.retention_ms if self.retention_ms else 0
 
 
 class Placement(Protocol):
@@ -103,6 +111,8 @@ class Unanswered(Exception):  # noqa: N818 - a fact about now: ask again later
 
 # Questions read at the same time: bounds memory, and what folding loses to them.
 MAX_READINGS = 4
+# Of them one tenant's, so that its heaviest questions keep nobody else waiting.
+MAX_READINGS_OF_ONE = 2
 RESTORING = "being restored from the changelog"
 NOBODY = "no worker has it yet"
 MOVED = "moved to another worker meanwhile"
@@ -116,6 +126,7 @@ class Router:
         self.peers = peers
         # Only reading takes a turn, never waiting for others: two workers cannot wait for each other.
         self._readings = asyncio.Semaphore(MAX_READINGS)
+        self._of_tenant: WeakValueDictionary[TenantId, asyncio.Semaphore] = WeakValueDictionary()
 
     async def gather(self, table: Served, query: Query, token: str) -> Gathered:
         """The query's page, from wherever its rows are.
@@ -134,7 +145,8 @@ class Router:
         nobody = [Missing(partition, NOBODY) for partition in by_url.pop("", ())]
         asked += [self.peers.ask(url, query, frozenset(wanted), token) for url, wanted in by_url.items()]
         parts = await asyncio.gather(*asked)
-        return _together(query, parts, nobody, len(needed))
+        # Thousands of merges: in another thread, so that the event loop is not held.
+        return await asyncio.to_thread(_together, query, parts, nobody, len(needed))
 
     def needed(self, query: Query) -> frozenset[int]:
         """The partitions that may hold rows of the query."""
@@ -146,7 +158,8 @@ class Router:
         """What this worker has of `wanted`; the rest is missing. Asks nobody."""
         wanted = frozenset(wanted)
         here = wanted & table.local.active
-        async with self._readings:
+        turn = self._of_tenant.setdefault(query.tenant_id, asyncio.Semaphore(MAX_READINGS_OF_ONE))
+        async with turn, self._readings:
             page = await read_page(query, table.local.rows, here)
         if not here <= table.local.active:
             # A partition that was taken away under the reading may have been read in part.

@@ -142,10 +142,14 @@ def merged(left: Share, right: Share, fold: Fold[Any, Any]) -> Share:
 def gathered(pages: Sequence[Page], query: Query) -> Page:
     """Pages of several workers as one of at most `query.limit` shares.
 
-    Each holds its first `limit` shares, so the first `limit` of all of them are complete.
+    Each holds its first `limit` shares or, when it says that there are more, fewer: what stands behind the end of such
+    a page is not complete.
     """
     together: list[Share] = []
+    end = min((page.shares[-1].place for page in pages if page.more and page.shares), default=None)
     for share in heapq.merge(*(page.shares for page in pages), key=lambda share: share.place):
+        if end is not None and share.place > end:
+            break
         if together and together[-1].place == share.place:
             together[-1] = merged(together[-1], share, query.kind.fold)
         elif len(together) == query.limit:

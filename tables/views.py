@@ -11,6 +11,7 @@ write them down. Rows come from the store, so only what the changelog has is sho
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
@@ -20,6 +21,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from contracts.errors import QueryError, TokenError
+from contracts.text import has_control
 from runtime import tokens
 from tables import render_csv, render_html, shares
 from tables.answers import Answer, TableState, as_json, index_json, missing_json, progress_json
@@ -113,7 +115,7 @@ class TableViews:
             return await self._part(table, query, request.headers[PARTITIONS])
         form = format_of(request)
         answer = await self._answer(table, query, _bearer(request), now_ms)
-        return _rendered(answer, form, _where(request, key))
+        return await asyncio.to_thread(_rendered, answer, form, _where(request, key))
 
     async def _part(self, table: Served, query: Query, wanted: str) -> web.Response:
         """What another worker asks for: shares of some partitions, from here only."""
@@ -122,20 +124,21 @@ class TableViews:
         except ValueError:
             raise QueryError(PARTITIONS, "must be partition numbers, separated by commas", wanted) from None
         part = await self._router.read_here(table, query, partitions)
-        body = shares.encode(part, query.kind.fold)
+        body = await asyncio.to_thread(shares.encode, part, query.kind.fold)
         return web.Response(body=body, content_type=shares.CONTENT_TYPE, headers=HEADERS)
 
     async def _answer(self, table: Served, query: Query, token: str, now_ms: int) -> Answer:
         gathered = await self._router.gather(table, query, token)
         page, turns = gathered.page, Turns(query.limit)
-        kept_from_ms = now_ms - table.retention_ms if table.retention_ms else 0
+        kept_from_ms = table.kept_from_ms(now_ms)
         lines = []
         for share in page.shares:
             lines.append(line_of(share, query, now_ms=now_ms, kept_from_ms=kept_from_ms))
             await turns.worked()
         places = [share.place for share in page.shares]
         following = query.cursor(places[-1]) if page.more else None
-        return Answer(query, places, lines, gathered.missing, following, compared(table, query, gathered))
+        together = await asyncio.to_thread(compared, table, query, gathered)
+        return Answer(query, places, lines, gathered.missing, following, together)
 
     def _claims(self, request: web.Request) -> TokenClaims:
         try:
@@ -188,6 +191,9 @@ def with_key(table: Served, key: tuple[str, ...], params: dict[str, str]) -> dic
     for name, part in zip(parts, key, strict=False):
         if params.setdefault(name, part) != part:
             raise QueryError(name, f"the path says {part!r}", params[name])
+    for name, value in params.items():
+        if has_control(value):  # also bytes that are not UTF-8
+            raise QueryError(name, "must be text without control characters", value)
     return params
 
 

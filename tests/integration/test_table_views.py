@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import json
 import socket
+import threading
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -22,8 +26,8 @@ from tables.ab_units import Outcome
 from tables.query import MAX_LIMIT, rfc3339
 from tables.recovery import Progress
 from tables.row_codec import Row
-from tables.rows import WindowKey
-from tables.shares import decode, line_names
+from tables.rows import Subject, WindowKey
+from tables.shares import Line, decode, line_names
 from tests.support.aio import run
 from tests.support.table_workers import CLOCK, Worker, bearer, get, workers
 from tests.support.tables import BASE_MS, latency_kind
@@ -217,6 +221,23 @@ def test_a_question_that_breaks_a_limit_is_answered_with_field_limit_and_value()
     run(scenario())
 
 
+@pytest.mark.parametrize("target", [b"tool_latency/a%00b", b"tool_latency/?tool=%0d%0aX:1"])
+def test_what_no_name_can_hold_is_refused_by_name(target: bytes):
+    async def scenario() -> None:
+        async with workers(KIND, [{0}]) as (worker,):
+            host, _, port = worker.url.removeprefix("http://").partition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            signed = bearer()["Authorization"].encode()
+            writer.write(b"GET /tables/%s HTTP/1.0\r\nHost: x\r\nAuthorization: %s\r\n\r\n" % (target, signed))
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            writer.close()
+            assert head.split()[1] == b"400"
+            assert b"X:1" not in head
+            assert json.loads(body)["field"] == "tool"
+
+    run(scenario())
+
+
 def test_pages_over_two_workers_are_followed_by_their_links():
     async def scenario() -> None:
         async with workers(KIND, TWO) as both:
@@ -240,10 +261,11 @@ def test_csv_has_a_line_for_each_row_and_no_formula():
         async with workers(KIND, [{0}]) as (worker,):
             worker.local.put(("=cmd()", ""), now_base_ms(), [1.0])
             worker.local.put(('x "y",z', ""), now_base_ms(), [1.0])
+            worker.local.put(("\uff1d1+1", ""), now_base_ms(), [1.0])
             answer = await get(f"{worker.url}/tables/tool_latency/", bearer() | {"Accept": "text/csv, */*;q=0.1"})
             assert answer.headers["Content-Type"].startswith("text/csv")
             lines = list(csv.DictReader(io.StringIO(answer.text)))
-            assert [line["tool"] for line in lines] == ["'=cmd()", 'x "y",z']
+            assert [line["tool"] for line in lines] == ["'=cmd()", 'x "y",z', "'\uff1d1+1"]
             assert list(lines[0]) == line_names(KIND)
             assert lines[0]["count"] == "1"
 
@@ -282,6 +304,22 @@ def test_the_index_describes_each_table():
             assert {column["name"] for column in table["columns"]} == {column.name for column in KIND.columns}
 
     run(scenario())
+
+
+def test_comparing_does_not_hold_the_event_loop():
+    threads: list[threading.Thread] = []
+
+    def compare(_rows: Mapping[Subject, Any]) -> list[Line]:
+        threads.append(threading.current_thread())
+        return []
+
+    async def scenario() -> None:
+        async with workers(ab_results.kind(Settings()), [{0}], compare=compare) as (worker,):
+            assert (await get(f"{worker.url}/tables/ab_results/")).json["compare"] == []
+
+    run(scenario())
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 def test_arms_are_compared_when_all_partitions_have_answered():

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -154,3 +156,41 @@ def test_a_line_says_all_columns_and_whether_the_window_is_over_and_whole():
     assert (line["closed"], line["whole"]) == (True, True)
     assert line_of(share, query, now_ms=T0 + 59_999, kept_from_ms=T0)["closed"] is False
     assert line_of(share, query, now_ms=T0 + 60_000, kept_from_ms=T0 + 1)["whole"] is False
+
+
+def test_without_partitions_no_window_is_looked_at():
+    eleven_days = ask(KIND, between(T0, T0 + 11 * 86_400_000))
+    calls = 0
+
+    def count(*_of: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    async def scenario() -> Page:
+        sys.setprofile(count)
+        try:
+            return await read_page(eleven_days, Local(KIND).rows, ())
+        finally:
+            sys.setprofile(None)
+
+    assert run(scenario()) == Page(frozenset(), more=False, shares=())
+    assert calls < 1000 < len(eleven_days.starts())
+
+
+def test_pages_that_end_early_because_rows_are_large_leave_nothing_out():
+    locals_ = [Local(KIND, active=frozenset({n})) for n in range(2)]
+    for n in range(30):
+        # The first worker's rows are larger, so that its pages are shorter.
+        locals_[0].put(("a", ""), T0 + n * BASE_MS, [1.5**k for k in range(40)])
+        locals_[1].put(("b", ""), T0 + n * BASE_MS, [5.0], partition=1)
+    asked, seen, pages = ask(KIND, HOUR), [], 0
+    while True:
+        parts = [run(read_page(asked, each.rows, each.active, page_bytes=300)) for each in locals_]
+        page = gathered(parts, asked)
+        seen += [share.place for share in page.shares]
+        pages += 1
+        if not page.more:
+            break
+        asked = replace(asked, after=seen[-1])
+    assert seen == [(T0 + n * BASE_MS, (name, "")) for n in range(30) for name in "ab"]
+    assert pages > 5
