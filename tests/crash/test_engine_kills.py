@@ -21,7 +21,7 @@ from tests.support.engine_load import flowing, make_topics
 from tests.support.engine_seed import draws
 
 WORKERS = 3
-SAMPLE = 4
+SAMPLE = 3
 ALL = 100
 FREEZE_RATIO = 0.2
 

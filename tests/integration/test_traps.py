@@ -177,7 +177,8 @@ def test_a_worker_that_reads_while_a_recovery_ends_would_lose_records_and_knows(
     run(scenario(), timeout_s=110)
 
 
-@pytest.mark.parametrize("trap", ["overtaken", pytest.param("believed-end", marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("trap", ["overtaken", "believed-end"])
 def test_a_rebalance_that_overtakes_a_recovery_opens_no_gate(settings: Settings, tmp_path: Path, trap: str):
     settings = engine_settings(settings)
 

@@ -18,6 +18,7 @@ from tests.support.processes import environment_of, until_ready
 
 CHILD = "tests.support.engine_child"
 TRAPPED = "tests.support.engine_traps"
+RELEASE = "tests.support.engine_release"
 # Apache Kafka refuses less than its group.min.session.timeout.ms: deploy/kafka/server.properties lowers that.
 SESSION_S = 2.0
 READY_S = 60.0
@@ -25,12 +26,12 @@ ENDS_S = 90.0
 LOG_TAIL_CHARS = 20_000
 
 
-def engine_settings(settings: Settings, *, partitions: int = 4, **worker: object) -> Settings:
+def engine_settings(settings: Settings, *, partitions: int = 4, window_s: int = 2, **worker: object) -> Settings:
     """Short windows, so that many close during a test, and a group that misses a dead member soon."""
     given = settings.model_dump(exclude_unset=True)
     changes: dict[str, dict[str, object]] = {
         "kafka": {"partitions": partitions},
-        "tool_latency": {"window_s": 2, "retention_s": 3600, "lateness_s": 0.5},
+        "tool_latency": {"window_s": window_s, "retention_s": 3600, "lateness_s": 0.5},
         # Generous to peers: the machine may be busy.
         "worker": {"peer_timeout_s": 10.0, "idle_close_s": 1.0, "session_timeout_s": SESSION_S, **worker},
     }
@@ -55,6 +56,10 @@ class Worker:
     def start_trapped(self, trap: str) -> None:
         """Start it with a trap set (see engine_traps)."""
         self._start(TRAPPED, trap)
+
+    def start_release(self, release: str) -> None:
+        """Start another release of it (see engine_release)."""
+        self._start(RELEASE, release)
 
     def _start(self, module: str, *arguments: str) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
