@@ -13,7 +13,7 @@ from tables.store import Change
 
 @dataclass(frozen=True)
 class Effects:
-    """Everything one flush has to make durable, in the order of `agents.runner`'s steps.
+    """Everything one flush has to make durable, in the order of `agents.owned_partition`'s steps.
 
     letters: records that cannot be processed; rows: changed table rows; push: records for the push topics;
     aside: records for other topics (late events); row_batches: further changed rows, each batch one changelog record

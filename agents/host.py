@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agents.runner import Chunk, Runner
+from faust.types import TP
+
+from agents.owned_partition import Chunk
+from agents.runner import Runner
 from contracts.names import Topic, kafka_topic
 from streams import batches
 from tables.window_table import window_table
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     import faust
 
     from agents.effects import PartitionWork
-    from agents.runner import Sinks
+    from agents.owned_partition import Sinks
     from runtime.settings import Settings
     from tables.fold import TableKind
     from tables.window_table import WindowTable
@@ -61,8 +64,15 @@ class AgentHost:
         `describe` is what `faust agents` prints. With a table, a partition is opened when the table is recovered.
         Returns the runner, which is the host's.
         """
-        runner = Runner(name, open_work, self.sinks, table)
         source = kafka_topic(self.settings.prefix, topic)
+        runner = Runner(
+            name,
+            open_work,
+            self.sinks,
+            table,
+            pause=lambda partition: self.app.consumer.pause_partitions({TP(source, partition)}),
+            resume=lambda partition: self.app.consumer.resume_partitions({TP(source, partition)}),
+        )
         self.waiting[source] = lambda: runner.waiting
         channel = batches.batch_topic(self.app, source, self.settings.kafka.partitions)
 

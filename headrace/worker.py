@@ -13,8 +13,8 @@ from agents import audio, backfill, experiments, orders, retrieval, tool_calls
 from agents.burial import Burial
 from agents.host import AgentHost
 from agents.metrics import AgentMetrics
+from agents.owned_partition import Sinks
 from agents.progress_watch import ProgressMetrics, ProgressWatch
-from agents.runner import Sinks
 from contracts.errors import SettingsError
 from contracts.names import Topic, kafka_topic
 from headrace import guard

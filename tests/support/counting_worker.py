@@ -18,7 +18,7 @@ from agents.effects import Effects
 from agents.host import AgentHost
 from agents.metrics import AgentMetrics
 from agents.progress_watch import ProgressMetrics, ProgressWatch
-from agents.runner import Sinks
+from agents.owned_partition import Sinks
 from contracts.names import TenantId, Topic, kafka_topic
 from headrace.worker_app import HeadraceApp, end_process, faust_options
 from headrace.worker_web import WorkerWeb

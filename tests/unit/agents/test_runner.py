@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import pytest
 
+from agents import owned_partition
 from agents.burial import Burial
 from agents.effects import Effects
 from agents.metrics import AgentMetrics
-from agents.runner import Chunk, MissingChunk, Runner, Sinks
+from agents.owned_partition import Chunk, MissingChunk, Sinks
+from agents.runner import Runner
+from contracts.errors import ServerMissing
 from runtime.clock import ManualClock
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -172,3 +177,66 @@ def test_after_a_seek_back_the_first_chunk_is_taken_wherever_it_begins():
         await asyncio.gather(consuming, return_exceptions=True)
 
     run(scenario())
+
+
+class Away:
+    """A server that is away until it is told to come back."""
+
+    def __init__(self) -> None:
+        self.back = asyncio.Event()
+
+    async def bury(self, letters: object) -> None:
+        del letters
+        if not self.back.is_set():
+            await asyncio.sleep(0)
+            raise ServerMissing("PostgreSQL", "postgresql://x", "away", "wait")
+
+
+def test_a_partition_that_waits_for_a_server_holds_up_no_other_and_goes_on_in_order(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(owned_partition, "MAX_UNFLUSHED_RECORDS", 10)
+
+    async def scenario() -> None:
+        bench, away = Bench(), Away()
+        paused: list[int] = []
+        resumed: list[int] = []
+        sinks = replace(bench.runner._out, burial=cast("Any", away))
+        notes: dict[int, list[str]] = {0: [], 1: []}
+        runner = Runner("test", lambda n: Lettering(notes[n], n), sinks, pause=paused.append, resume=resumed.append)
+        consuming = asyncio.create_task(runner.consume(bench.chunks()))
+        for n in range(4):
+            bench.deliver(6, 0, first=6 * n, after=6 * n - 1 if n else None)
+            bench.deliver(6, 1, first=6 * n, after=6 * n - 1 if n else None)
+            await settle()
+        assert notes[1] == ["fold 0", "fold 6", "fold 12", "fold 18"]
+        assert notes[0] == ["fold 0", "fold 6"]
+        assert set(paused) == {0}
+        assert not resumed
+        away.back.set()
+        async with asyncio.timeout(20):
+            while len(notes[0]) < 4:
+                await settle()
+        assert notes[0] == ["fold 0", "fold 6", "fold 12", "fold 18"]
+        assert resumed == [0]
+        consuming.cancel()
+        await asyncio.gather(consuming, return_exceptions=True)
+
+    run(scenario())
+
+
+class Lettering:
+    """Work that notes where chunks begin; partition 0 has letters."""
+
+    def __init__(self, notes: list[str], number: int) -> None:
+        self.notes = notes
+        self.number = number
+
+    def fold(self, chunk: RecordChunk, now_s: float) -> None:
+        del now_s
+        self.notes.append(f"fold {chunk.offsets[0]}")
+
+    def take(self, now_s: float) -> Effects:
+        del now_s
+        return Effects(letters=cast("Any", ("letter",))) if self.number == 0 and self.notes else Effects()
+
+    def settled(self, effects: Effects) -> None:
+        del effects

@@ -1,0 +1,239 @@
+"""One partition of an agent and the task that flushes it: it makes the work's effects durable, in order.
+
+Where it stands: `agents.runner` gives it chunks; the next stop is the agent's own work (`agents.window_work`,
+`agents.orders`), then back here, then `contracts.push` and `gateway.feed`.
+
+One flush of one partition, the protocol that keeps state exact on any broker (docs/decisions/0001):
+
+1. fold      the chunks that arrived, in memory; records at or below a row's position change nothing.
+2. bury      what cannot be processed, in PostgreSQL; while that is down the partition waits here.
+3. changelog all changed rows of the flush as one record batch; wait until the broker has it.
+4. store     the same rows, so that a query never shows what a restart would take back.
+5. push      derived messages, with ids made from row positions; wait until the broker has them.
+6. commit    acknowledge the chunks; Faust commits the prefix.
+
+A crash between two steps repeats what follows: 3 and 4 overwrite a row with itself, the gateway drops a message of 5
+that it has seen, and a row that says it was not announced is announced after recovery. A failure of a server repeats
+the same step, with backoff, for as long as the partition is ours; nothing is skipped and no retry budget is spent.
+A partition that is taken away is dropped as it stands: its next owner folds again from the committed offset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agents.flush_pace import FlushPace
+from contracts.errors import HeadraceError
+from reliability.backoff import full_jitter_s
+from runtime.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from agents.burial import Burial
+    from agents.effects import Effects, PartitionWork
+    from agents.metrics import AgentMetrics
+    from runtime.clock import Clock
+    from streams.kafka_outlet import Outlet
+    from streams.record_chunk import RecordChunk
+    from tables.window_table import WindowTable
+
+log = get_logger(__name__)
+
+# A partition with more folded records than this waits for its flush, which bounds memory.
+MAX_UNFLUSHED_RECORDS = 100_000
+# Work without new records (closing windows, running values) is looked for this often.
+TICK_S = 0.25
+
+
+class MissingChunk(Exception):  # noqa: N818 - it ends the process, and nobody catches it
+    """A delivered chunk never reached the agent (Faust lost it): what comes behind it must not be folded."""
+
+    def __init__(self, agent: str, partition: int, folded_to: int | None, after: int, begins: int) -> None:
+        super().__init__(
+            f"agent {agent}, partition {partition}: a chunk that begins at offset {begins} was delivered after "
+            f"one that ends at {after}, but what was folded ends at {folded_to}"
+        )
+
+
+class Chunk:
+    """A delivered chunk and how to acknowledge it; the runner's view of a Faust event."""
+
+    __slots__ = ("acknowledge", "partition", "records")
+
+    def __init__(self, partition: int, records: RecordChunk, acknowledge: Callable[[], Awaitable[object]]) -> None:
+        self.partition = partition
+        self.records = records
+        self.acknowledge = acknowledge
+
+
+@dataclass(frozen=True)
+class Sinks:
+    """Where effects go."""
+
+    kafka: Outlet
+    burial: Burial
+    metrics: AgentMetrics
+    clock: Clock
+    fatal: Callable[[str, BaseException], None]
+    """Called with a sentence and the cause when a fold or a flush fails for a reason that no waiting mends: a bug, or
+    a row of a newer version. It ends the process; its successor starts from what is durable."""
+
+
+class OwnedPartition:
+    """One partition's work and the task that flushes it."""
+
+    def __init__(
+        self,
+        agent: str,
+        number: int,
+        work: PartitionWork,
+        sinks: Sinks,
+        table: WindowTable | None,
+        partitions: Callable[[], int],
+        resume: Callable[[], None],
+    ) -> None:
+        """`partitions` says how many share the processor; `resume` is called when nothing is held any more."""
+        self.work, self._table, self._out = work, table, sinks
+        self._agent, self._number, self._partitions, self._resume = agent, number, partitions, resume
+        self._held: deque[Chunk] = deque()
+        # How to acknowledge what was folded; the records themselves are let go.
+        self._unflushed: list[Callable[[], Awaitable[object]]] = []
+        self._unflushed_count = 0
+        self._record_count = 0
+        self._folded_to: int | None = None
+        self._pace = FlushPace()
+        self.waiting = False
+        self._wake = asyncio.Event()
+        self._full = asyncio.Event()
+        self._progress = asyncio.Condition()
+        self.task = asyncio.create_task(self._flush_forever(), name=f"{agent}-{number}-flush")
+
+    def fold(self, chunk: Chunk) -> None:
+        """Step 1."""
+        after = chunk.records.after
+        if after is not None and after != self._folded_to:
+            # Rows touched by this chunk would say that they hold the missing one too: it would be lost for ever.
+            raise MissingChunk(self._agent, self._number, self._folded_to, after, chunk.records.offsets[0])
+        self._folded_to = chunk.records.offsets[-1]
+        self.work.fold(chunk.records, self._out.clock.monotonic_s())
+        self._unflushed.append(chunk.acknowledge)
+        self._unflushed_count += len(chunk.records)
+        self._record_count += len(chunk.records)
+        self._out.metrics.folded(self._agent, chunk.records, self._out.clock.wall_s())
+        self._wake.set()
+        if self._record_count >= MAX_UNFLUSHED_RECORDS:
+            self._full.set()
+
+    def wake(self) -> None:
+        """Flush soon."""
+        self._wake.set()
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether no more can be folded for now because a server is away."""
+        return bool(self._held) or (self.waiting and self._record_count > MAX_UNFLUSHED_RECORDS)
+
+    def hold(self, chunk: Chunk) -> None:
+        """Keep a chunk until the server is back, so that the other partitions need not wait for this one."""
+        self._held.append(chunk)
+
+    async def room(self) -> None:
+        """Wait until there is room for another chunk, the partition is stuck, or it was revoked."""
+        async with self._progress:
+            await self._progress.wait_for(
+                lambda: self._record_count <= MAX_UNFLUSHED_RECORDS or self.is_stuck or self.task.done()
+            )
+
+    async def flushed(self) -> None:
+        """Wait until all folded records are durable, or the partition was revoked."""
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._record_count <= 0 or self.task.done())
+
+    async def _flush_forever(self) -> None:
+        try:
+            while True:
+                await _set_within(self._wake, TICK_S)
+                pause_s = self._pace.pause_s(self._out.clock.monotonic_s(), self._partitions())
+                if pause_s > 0:
+                    await _set_within(self._full, pause_s)
+                self._wake.clear()
+                self._full.clear()
+                await self._flush()
+                self._fold_held()
+                await self._tell_progress()
+        finally:
+            self._record_count = 0
+            await self._tell_progress()
+
+    def _fold_held(self) -> None:
+        if not self._held:
+            return
+        while self._held and self._record_count <= MAX_UNFLUSHED_RECORDS:
+            self.fold(self._held.popleft())
+        if not self._held:
+            self._resume()
+
+    async def _tell_progress(self) -> None:
+        async with self._progress:
+            self._progress.notify_all()
+
+    async def _flush(self) -> None:
+        acknowledgements, self._unflushed = self._unflushed, []
+        count, self._unflushed_count = self._unflushed_count, 0
+        began_s = self._out.clock.monotonic_s()
+        effects = self.work.take(began_s)
+        self._pace.flushed(began_s, self._out.clock.monotonic_s())
+        await self._until_done(lambda: self._bury(effects))
+        await self._until_done(lambda: self._write_rows(effects))
+        await self._until_done(lambda: self._send(effects))
+        self.work.settled(effects)
+        self._record_count -= count
+        for acknowledge in acknowledgements:
+            await acknowledge()  # step 6
+
+    async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Repeat a step while a server is missing; cancelled when the partition is revoked."""
+        attempt = 0
+        while True:
+            try:
+                await step()
+            except HeadraceError as error:
+                pause_s = full_jitter_s(attempt, base_s=0.1, cap_s=5.0, clock=self._out.clock)
+                attempt += 1
+                if not self.waiting:
+                    self.waiting = True
+                    await self._tell_progress()
+                self._out.metrics.flush_failures.labels(self._agent).inc()
+                log.warning("flush waits", agent=self._agent, partition=self._number, error=str(error), pause_s=pause_s)
+                await asyncio.sleep(pause_s)
+            else:
+                self.waiting = False
+                return
+
+    async def _bury(self, effects: Effects) -> None:
+        if effects.letters:
+            await self._out.burial.bury(effects.letters)  # step 2
+
+    async def _write_rows(self, effects: Effects) -> None:
+        if self._table is None:
+            return
+        for rows in (effects.rows, *effects.row_batches):
+            if rows:
+                offset = await self._out.kafka.send_rows(self._table.changelog_name, self._number, rows)  # step 3
+                self._table.rows.write(self._number, rows, offset)  # step 4
+
+    async def _send(self, effects: Effects) -> None:
+        if effects.push or effects.aside:
+            await self._out.kafka.send_all([*effects.aside, *effects.push])  # step 5
+
+
+async def _set_within(event: asyncio.Event, timeout_s: float) -> None:
+    """Wait until the event is set, at most so long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
