@@ -8,18 +8,23 @@ the JSON object.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Self
 
+from rich import markup
 from rich.console import Console as RichConsole
 from rich.live import Live
-from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from runtime.clock import Clock
+
+# What a terminal obeys instead of showing it: control characters but tab and line break, and marks that turn text
+# round. Names in tables come from outside.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 # Shows a table: title, headers, rows.
 Show = Callable[[str, Sequence[str], Sequence[Sequence[str]]], None]
@@ -99,6 +104,11 @@ class Console:
             return
         with Live(console=self._rich, auto_refresh=False, vertical_overflow="crop") as live:
             yield lambda title, headers, rows: live.update(_grid(title, headers, rows), refresh=True)
+
+
+def escape(text: str) -> str:
+    """Text as it is to be seen: neither a terminal nor rich takes anything in it for an order."""
+    return markup.escape(_OBEYED.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def _grid(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
