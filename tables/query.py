@@ -225,7 +225,9 @@ def _place(query: Query, cursor: str) -> Place:
     except (ValueError, binascii.Error, msgspec.MsgspecError):
         fingerprint, start_ms, subject = "", "", []
     texts = all(isinstance(part, str) for part in subject) and len(subject) == len(query.parts)
-    if fingerprint != _fingerprint(query) or not isinstance(start_ms, int) or not texts:
+    # Another start than those of the question's windows would be a window that nobody else sees.
+    fits = isinstance(start_ms, int) and start_ms >= 0 and start_ms % max(1, query.step_ms) == 0
+    if fingerprint != _fingerprint(query) or not isinstance(start_ms, int) or not fits or not texts:
         raise QueryError("after", "must be the `next` of an answer to the same question", cursor)
     return start_ms, tuple(map(str, subject))
 

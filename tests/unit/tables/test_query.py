@@ -105,6 +105,13 @@ def test_a_cursor_is_of_its_own_question_only():
             ask(KIND, other, after=cursor)
 
 
+@pytest.mark.parametrize("start_ms", [T0 + 1, T0 + 10_000, -60_000])
+def test_a_cursor_that_names_no_window_of_the_question_is_refused(start_ms: int):
+    cursor = ask(KIND, size="1m").cursor((start_ms, ("search", "1")))
+    with pytest.raises(QueryError, match=r"^after: "):
+        ask(KIND, size="1m", after=cursor)
+
+
 def test_channels_and_filters_decide_which_subjects_are_seen():
     assert ask(KIND, channels=("tools:search",)).covers(("search", "1"))
     assert not ask(KIND, channels=("tools:search", "orders:*")).covers(("price", "1"))
