@@ -21,7 +21,7 @@ raised last), `announced` how many of them have been pushed and acknowledged.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 
 import msgspec
@@ -89,6 +89,9 @@ class AlertState:
         if self.last is Transition.RESOLVED and count > 1:
             return (Transition.RAISED, Transition.RESOLVED)
         return (self.last,)
+
+
+_FIELDS = len(fields(AlertState))
 
 
 def step(state: AlertState, rule: Rule, *, value_ms: float | None, at_ms: int, silent: bool = False) -> AlertState:
@@ -168,9 +171,10 @@ def decode(raw: bytes) -> AlertState:
     Raises:
         ValueError: the row was written by a newer Headrace.
     """
-    version, *fields = msgspec.msgpack.decode(raw)
+    version, *held = msgspec.msgpack.decode(raw)
     if version != FORMAT:
         msg = f"an alert row has format {version}, this worker reads {FORMAT}: upgrade the worker"
         raise ValueError(msg)
-    position, announced, phase, *rest = fields
-    return AlertState(position, announced, Phase(phase), *rest)
+    position, announced, phase, *rest = held
+    # A newer release may have appended fields.
+    return AlertState(position, announced, Phase(phase), *rest[: _FIELDS - 3])

@@ -6,6 +6,7 @@ autodiscovery drops an agent that fails to import with no more than a log line.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from faust.types import TP
@@ -38,6 +39,7 @@ class AgentHost:
         self.settings = settings
         self.sinks = sinks
         self.runners: list[Runner] = []
+        self._readers: Counter[str] = Counter()
         # By source topic: the partitions whose flush waits for a server that is away.
         self.waiting: dict[str, Callable[[], frozenset[int]]] = {}
         self.table_runners: dict[str, tuple[WindowTable, Runner]] = {}
@@ -86,6 +88,7 @@ class AgentHost:
             table.on_owned = runner.own
             self.table_runners[table.name] = (table, runner)
             table.source = source
+        self._readers[source] += 1
         self.runners.append(runner)
         return runner
 
@@ -93,6 +96,7 @@ class AgentHost:
         async for event in stream.events():
             if not self._is_current(event):
                 continue  # waited in a queue over a rebalance; it is read again from the committed offset
+            event.value.readers = self._readers[event.message.topic]
             yield Chunk(event.message.partition, event.value, self._acknowledger(stream, event))
 
     def _acknowledger(self, stream: Any, event: Any) -> Any:  # noqa: ANN401

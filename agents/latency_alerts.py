@@ -127,7 +127,8 @@ class LatencyAlerts:
     def take_changed(self) -> list[Change]:
         """State rows changed since the last call."""
         changed, self._changed = self._changed, set()
-        dropped, self._dropped = self._dropped, []
+        # One that was forgotten may have come back since.
+        dropped, self._dropped = [subject for subject in self._dropped if subject not in self._states], []
         rows: list[Change] = [(alert_rules.encode_key(*s), alert_rules.encode(self._states[s])) for s in changed]
         return rows + [(alert_rules.encode_key(*subject), None) for subject in dropped]
 

@@ -128,6 +128,7 @@ class OwnedPartition:
         self._wake.set()
         if self._record_count >= MAX_UNFLUSHED_RECORDS:
             self._full.set()
+        chunk.records.release()
 
     def wake(self) -> None:
         """Flush soon."""

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tables.fold import Samples
+from tables.fold import Samples, chosen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-
-def chosen(samples: Samples, places: Sequence[int]) -> Samples:
-    """Some of the samples; `bad` was dealt with."""
-    return Samples(
-        [samples.indexes[p] for p in places],
-        [samples.tenants[p] for p in places],
-        [samples.subjects[p] for p in places],
-        [samples.at_ms[p] for p in places],
-        [samples.values[p] for p in places],
-    )
+    from collections.abc import Iterator
 
 
 def pieces(samples: Samples, span_ms: int) -> Iterator[Samples]:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from agents.effects import Effects
 from agents.records import letter_of
-from agents.sample_pieces import chosen, pieces
+from agents.sample_pieces import pieces
 from contracts import envelope
 from contracts.errors import ContractError, OutOfRange
 from contracts.names import TenantId
 from streams.kafka_log import Outgoing
-from tables.fold import Samples, TableKind
+from tables.fold import Samples, TableKind, chosen
 from tables.row_codec import Row
 from tables.window_partition import Folded, WindowPartition
 

@@ -16,7 +16,7 @@ from contracts.fields import Id, LatencyMs, Moment, Tenant
 from contracts.names import LOCAL_LIMITS, RESERVED_TENANT_PREFIX, Mode, TenantId
 from contracts.orders import Meta
 from contracts.text import problem_of_id
-from contracts.times import epoch_ms
+from contracts.times import epoch_ms, problem_of_moment
 
 IntegerId = Annotated[int, msgspec.Meta(ge=LOCAL_LIMITS.int_min, le=LOCAL_LIMITS.int_max)]
 
@@ -254,6 +254,7 @@ def _problem(sample: ToolSample, moment: datetime, mode: Mode) -> ContractError 
             return WrongType(event=event, field="ts", limit=limit, value=sample.ts)
     return (
         _problem_of_version(sample.version, event)
+        or problem_of_moment(event, "ts", moment)
         or problem_of_id(event, "tool", sample.tool)
         or (None if sample.tool_version is None else problem_of_id(event, "tool_version", sample.tool_version))
         or _problem_of_tenant(sample.tenant, mode, event)

@@ -18,7 +18,7 @@ from contracts.errors import ServerMissing, SettingsError
 from runtime.logs import get_logger
 from streams import topics
 from streams.kafka_admin import Admin
-from streams.kafka_connection import kafka_down
+from streams.kafka_connection import MAX_RECORD_BYTES, kafka_down
 from streams.kafka_log import NewTopic, Partition
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ PAUSE_S = 0.5
 CONFIG: Mapping[str, str] = {
     "cleanup.policy": "compact",
     "min.compaction.lag.ms": str(MIN_LAG_MS),
+    "max.message.bytes": str(MAX_RECORD_BYTES),
     "max.compaction.lag.ms": str(MAX_LAG_MS),
     "segment.bytes": str(SEGMENT_BYTES),
     "segment.ms": str(MIN_LAG_MS),

@@ -52,13 +52,15 @@ class RecordChunk:
     for the first one since the reader sought its position: who folds chunks sees by it that none is missing.
     """
 
-    __slots__ = ("_records", "after", "newest_ms", "offsets", "partition", "topic", "values")
+    __slots__ = ("_records", "_released", "after", "newest_ms", "offsets", "partition", "readers", "topic", "values")
 
     def __init__(self, topic: str, partition: int, records: Sequence[Any], newest_ms: int) -> None:
         self.topic = topic
         self.partition = partition
         self.newest_ms = newest_ms
         self.after: int | None = None
+        self.readers = 1
+        self._released = 0
         self.values: list[bytes | None] = [record.value for record in records]
         self._records: Sequence[LogRecord] = records
         first, last = records[0].offset, records[-1].offset
@@ -77,6 +79,15 @@ class RecordChunk:
         return SourceRecord(
             self.topic, self.partition, found.offset, found.timestamp or 0, found.key, found.value, found.headers
         )
+
+    def release(self) -> None:
+        """One of its `readers` (agents) has folded it; when all have, the records are let go.
+
+        Faust holds on to the chunk itself until it is acknowledged, which may be long while a server is away.
+        """
+        self._released += 1
+        if self._released >= self.readers:
+            self.values, self._records = [], []
 
     def timestamps_ms(self) -> list[int]:
         """The timestamp of each record, a later one as LATEST_MS: no event is believed to be later than its record."""

@@ -71,6 +71,17 @@ class Samples(NamedTuple):
     bad: Sequence[tuple[int, ContractError]] = ()
 
 
+def chosen(samples: Samples, places: Sequence[int]) -> Samples:
+    """Some of the samples; `bad` was dealt with."""
+    return Samples(
+        [samples.indexes[p] for p in places],
+        [samples.tenants[p] for p in places],
+        [samples.subjects[p] for p in places],
+        [samples.at_ms[p] for p in places],
+        [samples.values[p] for p in places],
+    )
+
+
 @dataclass(frozen=True)
 class Column:
     """One value of a summary: its name (with unit), what it is, and whether it is drawn as a chart."""

@@ -42,7 +42,7 @@ class Where:
     def of_subject(self, table: str, names: Sequence[str], subject: Subject) -> str:
         """A link to one subject, keeping the time range. Parts that a path cannot hold become filters."""
         kept = {name: value for name, value in (self.params or {}).items() if name in (*RANGE, "format")}
-        if any(part in (".", "..") for part in subject):
+        if any(piece in (".", "..") for part in subject for piece in part.replace("\\", "/").split("/")):
             return f"{self.root}{quote(table)}/?{urlencode(dict(zip(names, subject, strict=True)) | kept)}"
         query = f"?{urlencode(kept)}" if kept else ""
         return f"{self.root}{quote(table)}/{subject_path(subject)}{query}"

@@ -1,7 +1,7 @@
 """Where a table's rows are kept between flushes: encoded keys and values, apart for each partition.
 
-Where it stands: `agents.owned_partition` writes a flush's rows here when the changelog has them, recovery writes what it
-replays, queries and folds read. The changelog is the truth; a store is a copy of it that is near.
+Where it stands: `agents.owned_partition` writes a flush's rows here when the changelog has them, recovery writes what
+it replays, queries and folds read. The changelog is the truth; a store is a copy of it that is near.
 
 With its rows each partition keeps a *checkpoint*: the changelog offset of the next record that is not in the rows yet.
 A restart reads the changelog from there.

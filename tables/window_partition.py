@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from contracts.names import TenantId
-from tables.fold import Samples, TableKind
+from tables.fold import Samples, TableKind, chosen
 from tables.row_cache import RowCache
 from tables.row_codec import Row, RowCodec
 from tables.rows import WindowKey, header_of
@@ -105,12 +105,20 @@ class WindowPartition(Generic[S]):
             return Outcome()
         if self._base:
             offsets = [self._base + offset for offset in offsets]
-        if offsets[samples.indexes[0]] > self.position and self._all_in_time(samples.at_ms, record_ms):
-            outcome = self._fold_groups(samples, now_s)
+        last = offsets[samples.indexes[-1]]
+        if offsets[samples.indexes[0]] <= self.position:
+            suspects = set(samples.tenants)
         else:
+            suspects = self._suspects(samples, record_ms)
+        outcome = Outcome()
+        if suspects:
             self.apply_waiting()
-            outcome = self._fold_each(samples, offsets, record_ms, now_s)
-        self.position = max(self.position, offsets[samples.indexes[-1]])
+            places = [place for place, tenant in enumerate(samples.tenants) if tenant in suspects]
+            self._fold_each(samples, places, offsets, record_ms, now_s, outcome)
+            samples = chosen(samples, [p for p, tenant in enumerate(samples.tenants) if tenant not in suspects])
+        if samples.at_ms:
+            self._fold_groups(samples, now_s, outcome)
+        self.position = max(self.position, last)
         return outcome
 
     def apply(self) -> list[tuple[WindowKey, Row[S]]]:
@@ -119,14 +127,17 @@ class WindowPartition(Generic[S]):
         touched, self._touched = self._touched, {}
         return list(touched.items())
 
-    def _all_in_time(self, at_ms: Sequence[int], record_ms: Sequence[int]) -> bool:
-        """Whether no event of the chunk can be too late or too early, whatever the order of its records."""
-        oldest_ms, newest_ms = min(at_ms), max(at_ms)
-        newest_start_ms = window_start_ms(max(newest_ms, self.marks.newest_ms), self.rules.size_ms)
-        kept_ms = newest_start_ms - self.rules.size_ms - self.rules.accept_late_ms
-        return newest_ms <= min(record_ms) + self.rules.future_skew_ms and oldest_ms - self.rules.size_ms > kept_ms
+    def _suspects(self, samples: Samples, record_ms: Sequence[int]) -> set[TenantId | None]:
+        """Tenants with an event that may be too late or too early; all of theirs are looked at one by one, in order."""
+        at_ms, size_ms = samples.at_ms, self.rules.size_ms
+        newest_ms = max(at_ms)
+        newest_start_ms = window_start_ms(max(newest_ms, self.marks.newest_ms), size_ms)
+        kept_ms, limit_ms = newest_start_ms - self.rules.accept_late_ms, min(record_ms) + self.rules.future_skew_ms
+        if newest_ms <= limit_ms and min(at_ms) > kept_ms:
+            return set()
+        return {tenant for tenant, at in zip(samples.tenants, at_ms, strict=True) if not kept_ms < at <= limit_ms}
 
-    def _fold_groups(self, samples: Samples, now_s: float) -> Outcome:
+    def _fold_groups(self, samples: Samples, now_s: float, outcome: Outcome) -> None:
         size_ms = self.rules.size_ms
         # Hardly any chunk has an event for a window that is over; then its groups are its own.
         oldest_end_ms = window_start_ms(min(samples.at_ms), size_ms) + size_ms
@@ -145,9 +156,8 @@ class WindowPartition(Generic[S]):
                 group.append(value)
         tenants: Iterable[Any] = samples.tenants
         self.marks.observe_all(tenants, samples.at_ms, now_s)
-        if not some_are_over:
-            return Outcome()
-        return Outcome(sum(len(group) for key, group in self._groups.items() if self._is_late(key, now_s)))
+        if some_are_over:
+            outcome.late_count += sum(len(group) for key, group in self._groups.items() if self._is_late(key, now_s))
 
     def apply_waiting(self) -> None:
         """Fold what waits in groups."""
@@ -160,12 +170,20 @@ class WindowPartition(Generic[S]):
             row.position = self.position
             self._touched[plain] = row
 
-    def _fold_each(self, samples: Samples, offsets: Sequence[int], record_ms: Sequence[int], now_s: float) -> Outcome:
-        outcome = Outcome()
+    def _fold_each(
+        self,
+        samples: Samples,
+        places: Sequence[int],
+        offsets: Sequence[int],
+        record_ms: Sequence[int],
+        now_s: float,
+        outcome: Outcome,
+    ) -> None:
         # A record may contribute to a row more than once: only what was there before the record tells a repeat.
         before: dict[WindowKey, int] = {}
         record = -1
-        for place, index in enumerate(samples.indexes):
+        for place in places:
+            index = samples.indexes[place]
             if index != record:
                 record = index
                 before.clear()
@@ -186,7 +204,6 @@ class WindowPartition(Generic[S]):
                 row.position = offsets[index]
                 outcome.late_count += self._is_late(key, now_s)
                 self._touched[key] = row
-        return outcome
 
     def is_expired(self, key: WindowKey) -> bool:
         """Whether an event for this window comes too late to be counted: decided by the log alone."""

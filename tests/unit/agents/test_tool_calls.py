@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
+from agents import alert_rules
 from agents.effects import Effects
 from agents.latency_alerts import LatencyAlerts
 from agents.latency_messages import messages_of
@@ -352,3 +355,28 @@ def test_a_tool_that_is_called_no_more_is_forgotten_with_its_alert():
     assert (alert_rows[0], None) in bench.changelog
     assert not bench.alerts._tools
     assert not bench.alerts._states
+
+
+def test_an_alert_that_comes_back_as_it_is_forgotten_is_kept():
+    bench = Bench(forget_s=100)
+    for second in range(60):
+        bench.call(5_000 if second < 10 else 100, times=2)
+        bench.flush()
+        bench.clock.advance(1)
+    bench.clock.advance(200)
+    bench.alerts.judge(bench.clock.monotonic_s())
+    assert not bench.alerts._states
+    for _ in range(10):
+        bench.call(5_000, times=2)
+        bench.alerts.heard(bench.rows.apply(), bench.clock.monotonic_s())
+        bench.alerts.judge(bench.clock.monotonic_s())
+        bench.clock.advance(1)
+    bench.flush()
+    bench.restart()
+    assert bench.alerts._states
+
+
+def test_an_alert_row_of_a_newer_release_is_read():
+    raw = alert_rules.encode(alert_rules.AlertState(transitions=3))
+    newer = msgspec.msgpack.encode([*msgspec.msgpack.decode(raw), "new field"])
+    assert alert_rules.decode(newer) == alert_rules.AlertState(transitions=3)

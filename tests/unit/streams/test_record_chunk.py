@@ -49,3 +49,13 @@ def test_refused_records_and_tombstones_give_empty_payloads():
     assert {index: error.limit for index, error in refusals.items()} == {2: "BadText: x"}
     assert made.payloads(without=refusals) == [b"a", b"", b""]
     assert made.payloads() == [b"a", b"", b"c"]
+
+
+def test_records_are_let_go_when_all_agents_of_the_topic_have_folded_them():
+    made = chunk([LogRecord(b"a", 1)])
+    made.readers = 2
+    made.release()
+    assert made.payloads() == [b"a"]
+    made.release()
+    assert made.payloads() == []
+    assert list(made.offsets) == [1]
