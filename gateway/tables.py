@@ -11,7 +11,7 @@ import asyncio
 import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import aiohttp
 from yarl import URL
@@ -69,7 +69,8 @@ class Tables:
         Raises:
             Problem: 404 for a path that leads elsewhere, 503 when no worker answers.
         """
-        if any(part in (".", "..") for part in raw_path.split("/")):
+        # Also encoded ones: what stands between here and the workers may decode them, and walk out of /tables/.
+        if any(part in (".", "..") for part in unquote(raw_path).replace("\\", "/").split("/")):
             raise Problem(404, f"{raw_path[:200]}: no table is called so")
         if self._session is None:
             self._session = aiohttp.ClientSession()

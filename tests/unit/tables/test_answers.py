@@ -79,6 +79,9 @@ def test_links_lead_back_from_any_depth_and_parts_that_a_path_cannot_hold_become
         where.of_subject("tool_latency", ("tool", "version"), ("..", "1"))
         == "../../tool_latency/?tool=..&version=1&from=-1h"
     )
+    assert where.of_subject("tool_latency", ("tool", "version"), ("a/../b", "1")).endswith(
+        "?tool=a%2F..%2Fb&version=1&from=-1h"
+    )
 
 
 def test_no_part_or_column_of_any_table_is_called_as_something_else():
