@@ -70,19 +70,19 @@ def table_views(
 
     compare = {AB_RESULTS: partial(comparison, control_arm=settings.ab_results.control_arm)}
     ahead_ms = int(1000 * settings.worker.future_skew_s)
-    served = {
-        kind.name: Served(kind, table, retention_ms(kind, settings), compare.get(kind.name), ahead_ms)
-        for kind, table in pairs
-    }
+    served = {}
+    for kind, table in pairs:
+        retention_ms, lateness_ms = lengths_ms(kind, settings)
+        served[kind.name] = Served(kind, table, retention_ms, compare.get(kind.name), ahead_ms, lateness_ms)
     return TableViews(served, Router(placement, Peers(settings.worker.peer_timeout_s)), settings.auth, clock)
 
 
-def retention_ms(kind: TableKind[Any, Any], settings: Settings) -> int:
-    """How long a table keeps its windows, by event time; 0: for ever."""
+def lengths_ms(kind: TableKind[Any, Any], settings: Settings) -> tuple[int, int]:
+    """How long a table keeps its windows by event time, and waits for late events; 0, 0 for one without windows."""
     groups = {
         Topic.TOOLS: settings.tool_latency,
         Topic.VOICE: settings.audio_quality,
         Topic.RAG: settings.retrieval_quality,
     }
     group = groups.get(kind.topic)
-    return 0 if group is None or not kind.size_ms else 1000 * group.retention_s
+    return (0, 0) if group is None or not kind.size_ms else (1000 * group.retention_s, int(1000 * group.lateness_s))

@@ -66,6 +66,9 @@ class Served:
     ahead_ms: int = 0
     """By how much a tenant's events may be ahead of time; its windows expire so much earlier."""
 
+    lateness_ms: int = 0
+    """How long a window's events are waited for behind its end."""
+
     def kept_from_ms(self, now_ms: int) -> int:
         """Windows that begin before may have expired; 0 when none does."""
         return now_ms + self.ahead_ms - self.retention_ms if self.retention_ms else 0

@@ -159,8 +159,8 @@ def gathered(pages: Sequence[Page], query: Query) -> Page:
     return Page(_read(pages), any(page.more for page in pages), together)
 
 
-def line_of(share: Share, query: Query, *, now_ms: int, kept_from_ms: int) -> Line:
-    """A row as people get it. `kept_from_ms`: base windows that begin before it may have expired."""
+def line_of(share: Share, query: Query, *, over_ms: int, kept_from_ms: int) -> Line:
+    """A row as people get it. Base windows may be still to come behind `over_ms`, and be gone before `kept_from_ms`."""
     kind, end_ms = query.kind, share.start_ms + query.size_ms
     summary = kind.fold.summarise(share.state)
     line: Line = {"tenant_id": query.tenant_id}
@@ -170,8 +170,8 @@ def line_of(share: Share, query: Query, *, now_ms: int, kept_from_ms: int) -> Li
     line |= {column.name: summary[column.name] for column in kind.columns}
     if query.size_ms:
         longer = query.size_ms > kind.size_ms
-        # A longer window also needs its time to be over: base windows may be still to come.
-        line["closed"] = share.closed and not (longer and end_ms > now_ms)
+        # A base window that is still to come has no share that could say so.
+        line["closed"] = share.closed and not (longer and end_ms > over_ms)
         line["whole"] = not (longer and share.start_ms < kept_from_ms)
     return line | {"revision": share.revision}
 

@@ -133,7 +133,7 @@ class TableViews:
         kept_from_ms = table.kept_from_ms(now_ms)
         lines = []
         for share in page.shares:
-            lines.append(line_of(share, query, now_ms=now_ms, kept_from_ms=kept_from_ms))
+            lines.append(line_of(share, query, over_ms=now_ms - table.lateness_ms, kept_from_ms=kept_from_ms))
             await turns.worked()
         places = [share.place for share in page.shares]
         following = query.cursor(places[-1]) if page.more else None

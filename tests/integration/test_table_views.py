@@ -306,6 +306,17 @@ def test_the_index_describes_each_table():
     run(scenario())
 
 
+@pytest.mark.parametrize(("lateness_ms", "closed"), [(0, True), (600_000, False)])
+def test_a_longer_window_is_not_closed_while_its_last_events_are_waited_for(*, lateness_ms: int, closed: bool):
+    async def scenario() -> None:
+        async with workers(KIND, [{0}], lateness_ms=lateness_ms) as (worker,):
+            worker.local.put(("a", ""), now_base_ms() - 3 * BASE_MS, [1.0])
+            answer = await get(f"{worker.url}/tables/tool_latency/?size=20s")
+            assert [row["closed"] for row in answer.json["rows"]] == [closed]
+
+    run(scenario())
+
+
 def test_comparing_does_not_hold_the_event_loop():
     threads: list[threading.Thread] = []
 

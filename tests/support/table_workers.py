@@ -65,14 +65,20 @@ class Worker:
 
 @asynccontextmanager
 async def workers(
-    kind: TableKind[Any, Any], owned: list[set[int]], *, timeout_s: float = 2.0, compare: Compare | None = None
+    kind: TableKind[Any, Any],
+    owned: list[set[int]],
+    *,
+    timeout_s: float = 2.0,
+    compare: Compare | None = None,
+    lateness_ms: int = 0,
 ) -> AsyncIterator[list[Worker]]:
     """A worker for each set of partitions; together they have all."""
     partitions = sum(map(len, owned))
     started = []
     for numbers in owned:
         local = Local(kind, active=frozenset(numbers))
-        started.append(await _worker(Served(kind, local, RETENTION_MS, compare), local, partitions, timeout_s))
+        served = Served(kind, local, RETENTION_MS, compare, lateness_ms=lateness_ms)
+        started.append(await _worker(served, local, partitions, timeout_s))
     by_partition = {number: worker.url for worker in started for number in worker.local.active}
     for worker in started:
         worker.placed.by_partition = by_partition

@@ -6,7 +6,7 @@ import faust
 import pytest
 from faust.assignor.partition_assignor import PartitionAssignor
 
-from headrace.table_views import FaustPlacement, retention_ms, table_views
+from headrace.table_views import FaustPlacement, lengths_ms, table_views
 from runtime.clock import SystemClock
 from runtime.settings import Settings
 from tables.catalogue import catalogue
@@ -49,10 +49,10 @@ def test_a_rebalance_takes_the_tables_out_of_service(app: faust.App, table: Wind
     assert (table.active, table.recovered) == (frozenset(), False)
 
 
-def test_every_table_has_its_retention():
+def test_every_table_has_its_retention_and_lateness():
     settings = Settings()
     kinds = catalogue(settings).values()
-    assert {kind.name: retention_ms(kind, settings) > 0 for kind in kinds} == {
+    assert {kind.name: lengths_ms(kind, settings) > (0, 0) for kind in kinds} == {
         kind.name: kind.size_ms > 0 for kind in kinds
     }
-    assert retention_ms(KIND, settings) == 1000 * settings.tool_latency.retention_s
+    assert lengths_ms(KIND, settings) == (1000 * settings.tool_latency.retention_s, 2000)

@@ -149,13 +149,13 @@ def test_a_line_says_all_columns_and_whether_the_window_is_over_and_whole():
     local.put(("search", "2"), T0, [10.0, 20.0])
     query = ask(KIND, HOUR, size="1m")
     share = run(read_page(query, local.rows, (0,))).shares[0]
-    line = line_of(share, query, now_ms=T0 + 60_000, kept_from_ms=T0)
+    line = line_of(share, query, over_ms=T0 + 60_000, kept_from_ms=T0)
     assert list(line) == line_names(KIND)
     assert (line["tool"], line["version"], line["count"], line["revision"]) == ("search", "2", 2, 2)
     assert (line["window_start"], line["window_end"]) == (rfc3339(T0), rfc3339(T0 + 60_000))
     assert (line["closed"], line["whole"]) == (True, True)
-    assert line_of(share, query, now_ms=T0 + 59_999, kept_from_ms=T0)["closed"] is False
-    assert line_of(share, query, now_ms=T0 + 60_000, kept_from_ms=T0 + 1)["whole"] is False
+    assert line_of(share, query, over_ms=T0 + 59_999, kept_from_ms=T0)["closed"] is False
+    assert line_of(share, query, over_ms=T0 + 60_000, kept_from_ms=T0 + 1)["whole"] is False
 
 
 def test_without_partitions_no_window_is_looked_at():
