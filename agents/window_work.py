@@ -212,6 +212,7 @@ class WindowWork(Generic[S]):
             self._judge(self._alerts, now_s)
         else:
             self.rows.apply()
+        expired = self.rows.take_expired(now_s)  # before what changed is taken: a row on its way is not looked for
         dirty = self.rows.take_dirty()
         changes = self.rows.changes(dirty)
         over = self.rows.to_announce(now_s)
@@ -226,7 +227,7 @@ class WindowWork(Generic[S]):
         if changes and self._first is not None:
             changes.insert(0, self._first)
             self._first = None
-        changes += [(self.rows.encode_key(key), None) for key in self.rows.take_expired(now_s)]
+        changes += [(self.rows.encode_key(key), None) for key in expired]
         effects = Effects(tuple(self._letters), tuple(changes), tuple(push), tuple(self._late))
         self._letters, self._late = [], []
         return effects

@@ -118,6 +118,7 @@ class BatchConsumer(driver.Consumer):
             return
         for tp, message in self._messages(records, active):
             if not self._still(generation):
+                self._seek_again = True
                 return
             yield tp, message()
 
@@ -131,7 +132,8 @@ class BatchConsumer(driver.Consumer):
                     yield from ((tp, call) for call in changelog_batches.replayed(self.app, tp, found))
             elif raw_tp.topic not in self.batch_topics:
                 single[raw_tp] = found
-            elif found and self._wanted(tp, active):
+            elif found:
+                # Also of a partition that was paused since: its position is behind this, so it would be lost.
                 for chunk in self._chunks(tp, found):
                     yield tp, partial(self._message, tp, chunk)
         for tp, record in self.scheduler.iterate(single):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
+from contracts.names import TenantId
 from tables.row_codec import Row, RowCodec
 from tables.rows import WindowKey, header_of
 from tables.store import Change, RowStore
@@ -68,9 +69,10 @@ class RowCache(Generic[S]):
         """Put a row in a row's place."""
         self._rows[key] = self._dirty[key] = row
 
-    def dirty_keys(self, start_ms: int) -> set[WindowKey]:
-        """Rows of a window that changed since the last flush."""
-        return {key for key in self._dirty if key.start_ms == start_ms}
+    def has_dirty(self, place: tuple[TenantId, int]) -> bool:
+        """Whether a row of a tenant's window start changed since the last flush."""
+        tenant, start_ms = place
+        return any(key.start_ms == start_ms and key.tenant_id == tenant for key in self._dirty)
 
     def take_dirty(self) -> dict[WindowKey, Row[S]]:
         """The rows changed since the last call."""
@@ -79,10 +81,13 @@ class RowCache(Generic[S]):
 
     def changes(self, dirty: dict[WindowKey, Row[S]]) -> list[Change]:
         """Rows as bytes, older windows first: so the newest window never stands on the changelog without the others."""
-        encode_key, encode = self._codec.encode_key, self._codec.encode
+        encode_key, codec = self._codec.encode_key, self._codec
         made: list[Change] = []
         for key in sorted(dirty, key=_start_of):
-            raw = encode(dirty[key])
+            row = dirty[key]
+            if not row.packed:
+                row.packed = codec.pack(row)
+            raw = codec.joined(row, row.packed)
             self._weigh(key, len(raw))
             made.append((encode_key(key), raw))
         return made

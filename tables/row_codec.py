@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -15,6 +15,9 @@ S = TypeVar("S")
 _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.decode
 
+# MessagePack: an array of up to 15 elements has its length in its first byte, a longer one in the two bytes behind it.
+_ARRAY_OF, _MOST_SHORT, _ARRAY_16 = 0x90, 15, b"\xdc"
+
 
 @dataclass(slots=True)
 class Row(Generic[S]):
@@ -25,6 +28,8 @@ class Row(Generic[S]):
     announced: int = -1
     tail: tuple[object, ...] = ()
     """Fields that a newer release wrote; kept as they are."""
+    packed: bytes = field(default=b"", compare=False, repr=False)
+    """The encoded fields, b"" when the state has changed since: a row that was only announced is not packed again."""
 
     @property
     def unannounced(self) -> bool:
@@ -55,8 +60,19 @@ class RowCodec(Generic[S]):
 
     def encode(self, row: Row[S]) -> bytes:
         """A row's bytes."""
+        return self.joined(row, self.pack(row))
+
+    def pack(self, row: Row[S]) -> bytes:
+        """The fields of a row's state as they stand in its bytes."""
+        fields = (*self.kind.fold.pack(row.state), *row.tail)
+        return _encode(fields)[1 if len(fields) <= _MOST_SHORT else 3 :]
+
+    def joined(self, row: Row[S], packed: bytes) -> bytes:
+        """A row's bytes, of its `pack`ed fields."""
         fold = self.kind.fold
-        return _encode((fold.format, row.position, row.announced, *fold.pack(row.state), *row.tail))
+        count = 3 + self._known + len(row.tail)
+        head = bytes((_ARRAY_OF | count,)) if count <= _MOST_SHORT else _ARRAY_16 + count.to_bytes(2, "big")
+        return b"".join((head, _encode(fold.format), _encode(row.position), _encode(row.announced), packed))
 
     def decode(self, raw: bytes) -> Row[S]:
         """The row.

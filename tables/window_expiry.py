@@ -9,12 +9,13 @@ history is not silent.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tables.rows import WindowKey, tenant_bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from contracts.names import TenantId
     from tables.row_codec import RowCodec
@@ -27,6 +28,7 @@ S = TypeVar("S")
 # One step deletes and looks at no more than this, which bounds how long a flush holds the event loop.
 MOST_KEYS = 5_000
 MOST_STARTS = 1_000
+MOST_OF_TENANT = 100
 # Tenants are looked through once for each window length of event time, and this often while nothing comes.
 QUIET_S = 60.0
 
@@ -39,6 +41,7 @@ class WindowExpiry:
         number: int,
         codec: RowCodec[Any],
         store: RowStore,
+        has_dirty: Callable[[Place], bool],
         index: WindowIndex,
         marks: Watermarks,
         rules: WindowRules,
@@ -46,10 +49,11 @@ class WindowExpiry:
         self._number = number
         self._codec = codec
         self._store = store
+        self._has_dirty = has_dirty
         self._index = index
         self._marks = marks
         self._rules = rules
-        self._tenants: list[TenantId] = []
+        self._tenants: deque[TenantId] = deque()
         self._seen_ms = 0
         self._seen_s = float("-inf")
 
@@ -59,15 +63,16 @@ class WindowExpiry:
         gone: list[WindowKey] = []
         for place in self._index.take_set_aside():
             gone += self._keys_of(place)
-        starts = MOST_STARTS
-        while self._tenants and len(gone) < MOST_KEYS and starts > 0:
-            tenant = self._tenants[-1]
-            due = self._index.take_due(tenant, self._due_ms(tenant, now_s), starts)
-            starts -= max(1, len(due))
+        looks = MOST_STARTS
+        while self._tenants and len(gone) < MOST_KEYS and looks > 0:
+            tenant = self._tenants.popleft()
+            due = self._index.take_due(tenant, self._due_ms(tenant, now_s), MOST_OF_TENANT)
+            looks -= 1 + len(due)
             for start_ms in due:
                 gone += self._keys_of((tenant, start_ms))
-            if starts > 0:
-                self._tenants.pop()
+            if len(due) == MOST_OF_TENANT:
+                self._tenants.append(tenant)  # the others first
+            else:
                 self._let_go(tenant, now_s)
         return gone
 
@@ -75,7 +80,7 @@ class WindowExpiry:
         newest_ms = self._marks.newest_ms - self._marks.newest_ms % self._rules.size_ms
         if not self._tenants and (newest_ms > self._seen_ms or now_s - self._seen_s >= QUIET_S):
             self._seen_ms, self._seen_s = newest_ms, now_s
-            self._tenants = self._index.tenants()
+            self._tenants.extend(self._index.tenants())
 
     def _due_ms(self, tenant: TenantId, now_s: float) -> int:
         """The last window start of a tenant that is past its retention."""
@@ -98,8 +103,8 @@ class WindowExpiry:
             self._marks.forget(tenant)
 
     def _keys_of(self, place: Place) -> Iterator[WindowKey]:
-        """The rows of a place, unless one of them is still to be told; then it is looked at again."""
-        if self._index.has_untold(place):
+        """The rows of a place, unless one of them is to be told or written; then it is looked at again."""
+        if self._index.has_untold(place) or self._has_dirty(place):
             self._index.set_aside(place)
             return
         tenant, start_ms = place

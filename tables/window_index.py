@@ -1,6 +1,6 @@
 """Which windows of a partition are there, which of them have something to tell, and which are to be deleted. Pure.
 
-Memory: two numbers for each tenant, and one key for each row that is still to be told.
+Memory: two numbers for each stretch of windows of a tenant, and one key for each row that is still to be told.
 
 Deletion goes tenant by tenant, from its oldest window on: window starts are looked at in turn, each once, when they
 have fallen behind the tenant's own retention. So a tenant whose clock is ahead or behind costs nobody else a look. A
@@ -13,25 +13,27 @@ from collections.abc import Iterator
 
 from contracts.names import TenantId
 from tables.rows import WindowKey
+from tables.start_ranges import StartRanges
 
 # A window start of one tenant.
 Place = tuple[TenantId, int]
 
 
 class WindowIndex:
-    """Oldest windows of tenants, and keys of rows whose last change has not been pushed."""
+    """Windows of tenants, and keys of rows whose last change has not been pushed."""
 
     def __init__(self, size_ms: int) -> None:
         self._size_ms = size_ms
-        self._oldest: dict[TenantId, int] = {}
+        self._starts: dict[TenantId, StartRanges] = {}
         self._untold: dict[int, set[WindowKey]] = {}
         self._again: set[Place] = set()
 
     def add(self, key: WindowKey) -> None:
         """There is a row of this window."""
-        oldest = self._oldest.get(key.tenant_id)
-        if oldest is None or key.start_ms < oldest:
-            self._oldest[key.tenant_id] = key.start_ms
+        starts = self._starts.get(key.tenant_id)
+        if starts is None:
+            starts = self._starts[key.tenant_id] = StartRanges(self._size_ms)
+        starts.add(key.start_ms)
 
     def changed(self, key: WindowKey) -> None:
         """The row holds something that has not been told."""
@@ -52,17 +54,13 @@ class WindowIndex:
             yield from self._untold[start_ms]
 
     def tenants(self) -> list[TenantId]:
-        """Tenants with windows that have not been looked at for deletion."""
-        return list(self._oldest)
+        """Tenants that have or had windows."""
+        return list(self._starts)
 
     def take_due(self, tenant: TenantId, last_ms: int, count: int) -> list[int]:
         """Up to `count` window starts of a tenant up to `last_ms`, oldest first, each once."""
-        oldest = self._oldest.get(tenant)
-        if oldest is None or oldest > last_ms:
-            return []
-        due = list(range(oldest, last_ms + 1, self._size_ms)[:count])
-        self._oldest[tenant] = due[-1] + self._size_ms
-        return due
+        starts = self._starts.get(tenant)
+        return [] if starts is None else starts.take(last_ms, count)
 
     def set_aside(self, place: Place) -> None:
         """A start that was taken still has something to tell."""
@@ -84,4 +82,4 @@ class WindowIndex:
 
     def forget(self, tenant: TenantId) -> None:
         """No row of this tenant is left."""
-        self._oldest.pop(tenant, None)
+        self._starts.pop(tenant, None)

@@ -78,7 +78,7 @@ class WindowPartition(Generic[S]):
         self._groups: dict[Any, list[Any]] = {}
         self._touched: dict[WindowKey, Row[S]] = {}
         self._index = WindowIndex(rules.size_ms)
-        self._expiry = WindowExpiry(number, self._codec, store, self._index, self.marks, rules)
+        self._expiry = WindowExpiry(number, self._codec, store, self._rows.has_dirty, self._index, self.marks, rules)
 
     def recover(self, now_s: float) -> None:
         """Take up what the store holds: positions, watermarks, and windows that may not have been pushed."""
@@ -167,7 +167,7 @@ class WindowPartition(Generic[S]):
             row = touch(plain)
             self._has_news(row, plain)
             add(row.state, group)
-            row.position = self.position
+            row.position, row.packed = self.position, b""
             self._touched[plain] = row
 
     def _fold_each(
@@ -201,7 +201,7 @@ class WindowPartition(Generic[S]):
                 self._has_news(row, key)
                 self.marks.observe(tenant, at_ms, now_s)
                 self.kind.fold.add(row.state, [samples.values[place]])
-                row.position = offsets[index]
+                row.position, row.packed = offsets[index], b""
                 outcome.late_count += self._is_late(key, now_s)
                 self._touched[key] = row
 
@@ -217,7 +217,9 @@ class WindowPartition(Generic[S]):
         """
         self.apply_waiting()
         self._rows.put(key, row)
-        self._index.changed(key)
+        self._index.add(key)
+        if row.unannounced:
+            self._index.changed(key)
         self.position = max(self.position, row.position)
 
     # --- reading ---------------------------------------------------------------------------------------------------

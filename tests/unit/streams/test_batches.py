@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import inspect
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
 
 import faust
 import pytest
@@ -17,6 +20,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from streams.batches import BatchConsumer
+from tests.support.aio import run
+from tests.support.chunks import LogRecord
 
 TP0 = TP("t", 0)
 
@@ -107,3 +112,46 @@ def test_what_a_fetch_brings_that_a_rebalance_has_overtaken_is_read_again():
     assert not consumer._seek_again
     assert consumer._without_sources({TP("changelog", 0): ["row"], TP0: ["chunk"]}) == {TP("changelog", 0): ["row"]}
     assert consumer._seek_again
+
+
+def test_what_was_read_of_a_partition_that_is_paused_meanwhile_is_handed_out_all_the_same():
+    consumer, other = BatchesOfT.__new__(BatchesOfT), TP("t", 1)
+    consumer._active_partitions, consumer._paused_partitions = {TP0, other}, set()
+    consumer._seek_again, consumer._last, consumer._delivered = False, {}, defaultdict(deque)
+    consumer._read_offset = defaultdict(lambda: None)
+    consumer.flow_active = True
+    consumer.app = cast(
+        "Any",
+        SimpleNamespace(
+            rebalancing=False,
+            rebalancing_count=0,
+            consumer_generation_id=1,
+            monitor=SimpleNamespace(track_tp_end_offset=lambda *_: None),
+        ),
+    )
+    fetched = {other: [LogRecord(b"a", 0)], TP0: [LogRecord(b"b", 7), LogRecord(b"c", 8)]}
+    given: list[tuple[int, Sequence[int]]] = []
+
+    for name, stand_in in {
+        "_wait_next_records": answering((fetched, consumer._active_partitions)),
+        "scheduler": SimpleNamespace(iterate=lambda _records: ()),
+        "highwater": lambda _tp: 0,
+        "_stopped": asyncio.Event(),
+        "_crashed": asyncio.Event(),
+    }.items():
+        setattr(consumer, name, stand_in)
+
+    async def scenario() -> None:
+        async for tp, message in consumer.getmany(1.0):
+            given.append((tp.partition, cast("Any", message.value).offsets))
+            consumer.pause_partitions({TP0})
+
+    run(scenario())
+    assert given == [(1, range(1)), (0, range(7, 9))]
+
+
+def answering(answer: object) -> Callable[[float], Awaitable[object]]:
+    async def answered(_timeout: float) -> object:
+        return answer
+
+    return answered

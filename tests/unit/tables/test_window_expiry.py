@@ -9,7 +9,9 @@ from contracts.names import TenantId
 from runtime.settings import Settings
 from tables import tool_latency as tl
 from tables.fold import Samples
+from tables.row_codec import Row
 from tables.rows import WindowKey
+from tables.start_ranges import StartRanges
 from tables.store import MemoryStore
 from tables.window_expiry import MOST_KEYS
 from tables.window_partition import Folded, WindowPartition
@@ -42,9 +44,10 @@ class Bench:
 
     def flush(self, times: int = 1) -> None:
         for _ in range(times):
+            self.rows.apply()
+            gone = self.rows.take_expired(self.now_s)
             changes = self.rows.changes(self.rows.take_dirty())
             over = self.rows.to_announce(self.now_s)
-            gone = self.rows.take_expired(self.now_s)
             self.deleted += gone
             changes += [(self.rows.encode_key(key), None) for key in gone]
             self.store.write(0, changes)
@@ -137,7 +140,7 @@ def test_memory_stays_flat_over_many_windows():
 
 events = st.lists(
     st.tuples(st.sampled_from(["slow", "usual", "fast"]), st.integers(0, 60)).map(
-        lambda pair: (pair[0], NOW_MS + 10_000 * pair[1] + {"slow": -10**9, "usual": 0, "fast": 10**9}[pair[0]])
+        lambda pair: (pair[0], NOW_MS + 10_000 * pair[1] + {"slow": -(10**9), "usual": 0, "fast": 10**9}[pair[0]])
     ),
     max_size=60,
 )
@@ -162,3 +165,46 @@ def test_exactly_the_rows_past_their_own_tenants_retention_are_deleted(chunks: l
     bench.flush(8)
     assert bench.kept() == {(t, start) for t, start in seen if start + 70_000 > newest[t]}
     assert len(bench.deleted) == len(set(bench.deleted))
+
+
+def test_one_event_from_1970_does_not_keep_others_rows_from_expiring():
+    bench = Bench()
+    bench.events(("odd", 5_000))
+    bench.events(("odd", NOW_MS))
+    for n in range(30):
+        bench.events(("a", NOW_MS + 10_000 * n), record_ms=NOW_MS + 10_000 * n)
+        bench.flush(2)
+    bench.flush(3)
+    assert {start for tenant, start in bench.kept() if tenant == "a"} == {
+        NOW_MS + 10_000 * n for n in range(30 - 7, 30)
+    }
+    assert ("odd", 0) not in bench.kept()
+
+
+@given(st.lists(st.integers(0, 60).map(lambda n: 10 * n), max_size=80), st.data())
+def test_ranges_hold_each_start_once(starts: list[int], data: st.DataObject):
+    ranges, expected = StartRanges(10), set(starts)
+    for start in starts:
+        ranges.add(start)
+    taken: list[int] = []
+    while ranges:
+        found = ranges.take(data.draw(st.integers(0, 600)), data.draw(st.integers(1, 10)))
+        assert found == sorted(found)
+        taken += found
+        if not found:
+            taken += ranges.take(600, 1)
+    assert len(taken) == len(expected)
+    assert set(taken) == expected
+
+
+def test_a_row_put_in_by_a_replay_for_a_window_that_is_due_goes_all_the_same():
+    bench = Bench()
+    bench.events(("a", NOW_MS))
+    bench.events(("a", NOW_MS + 200_000), record_ms=NOW_MS + 200_000)
+    bench.flush(6)
+    key = WindowKey(TenantId("a"), ("t", ""), NOW_MS)
+    bench.rows.replace(key, Row(tl.Latencies(count=3), position=5, announced=5))
+    bench.flush()
+    bench.now_s += 60  # the next look at quiet tenants
+    bench.flush(4)
+    assert bench.kept() == {("a", NOW_MS + 200_000)}
