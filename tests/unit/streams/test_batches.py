@@ -126,6 +126,7 @@ def test_what_was_read_of_a_partition_that_is_paused_meanwhile_is_handed_out_all
             rebalancing=False,
             rebalancing_count=0,
             consumer_generation_id=1,
+            tables=SimpleNamespace(changelog_topics=frozenset()),
             monitor=SimpleNamespace(track_tp_end_offset=lambda *_: None),
         ),
     )
