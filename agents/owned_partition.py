@@ -225,8 +225,19 @@ class OwnedPartition:
             return
         for rows in (effects.rows, *effects.row_batches):
             if rows:
-                offset = await self._out.kafka.send_rows(self._table.changelog_name, self._number, rows)  # step 3
-                self._table.rows.write(self._number, rows, offset)  # step 4
+                offsets = await self._out.kafka.send_rows(self._table.changelog_name, self._number, rows)  # step 3
+                self._table.rows.write(self._number, rows, self._complete_to(offsets))  # step 4
+
+    def _complete_to(self, offsets: range | None) -> int | None:
+        """Where the checkpoint goes with rows at these changelog offsets; None: it stays.
+
+        Only when nothing stands between it and them. A worker that was paused for longer than its session finds the
+        next owner's rows there: it lacks them, and must not count as complete when it owns the partition again.
+        """
+        if self._table is None or offsets is None:
+            return None
+        checkpoint = self._table.rows.checkpoint(self._number) or 0
+        return offsets.stop if offsets.start <= checkpoint else None
 
     async def _send(self, effects: Effects) -> None:
         if effects.push or effects.aside:

@@ -50,21 +50,23 @@ class Outlet:
         """Send records in order within each partition and wait until all replicas have them."""
         await self._sent(lambda producer: producer.send_all(records))
 
-    async def send_rows(self, topic: str, partition: int, rows: Iterable[tuple[bytes, bytes | None]]) -> int | None:
+    async def send_rows(self, topic: str, partition: int, rows: Iterable[tuple[bytes, bytes | None]]) -> range | None:
         """Append table rows to a changelog partition, as one record batch where they fit in one.
 
         Rows that must change together have to be in one call of less than BATCH_BYTES; beyond that they are split
         between rows.
 
         Returns:
-            The changelog offset behind the last row; None when there are no rows.
+            The changelog offsets of the rows; None when there are none, or when others' records stand among them.
         """
         now_ms = int(1000 * self._clock.wall_s())
-        behind = None
+        offsets: range | None = None
+        broken = False
         for batch in _batches(BatchRecord(key, value, now_ms) for key, value in rows):
             first = await self._sent(partial(_send_batch, topic=topic, partition=partition, batch=batch))
-            behind = first + len(batch)
-        return behind
+            broken = broken or (offsets is not None and first != offsets.stop)
+            offsets = range(first if offsets is None else offsets.start, first + len(batch))
+        return None if broken else offsets
 
     async def _sent(self, call: Callable[[Producer], Coroutine[object, object, Result]]) -> Result:
         producer = await self._current()

@@ -77,7 +77,8 @@ def translated(settings: PostgresSettings) -> Iterator[None]:
         raise _missing(settings, error, "`headrace migrate` makes ours; yours is the outbox") from error
     except asyncpg.InsufficientPrivilegeError as error:
         raise _missing(settings, error, "grant that right to the role of postgres.url") from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
+        # InternalClientError: a process that was paused finds that the server has ended its transaction meanwhile.
         raise _missing(settings, error, "check postgres.url and the server's log") from error
 
 

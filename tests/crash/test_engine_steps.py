@@ -26,6 +26,10 @@ SAMPLE = 2
 # The fuse burns at the COUNTth passing: by then rows of earlier chunks are on their way too.
 COUNT = 3
 RATE_PER_S = 600
+# A freeze, a rebalance and the next one fit into a window.
+WINDOW_S = 10
+# Long enough to fold on what it took over again, in windows that were open while it slept.
+AWAKE_S = 1.0
 
 
 async def deaths(settings: Settings, folder: Path, points: Sequence[tuple[str, bool]]) -> None:
@@ -66,12 +70,40 @@ async def freezes(settings: Settings, folder: Path, points: Sequence[str]) -> No
                 async with engine_truth.connected(settings) as cluster:
                     await engine_truth.moves_on(cluster, settings)
                 sleeper.signal(signal.SIGCONT)
-                await sleeper.ready()
+                await sleeper.ready_or_ended()  # PostgreSQL may have ended its transaction: then it starts over
+                await asyncio.sleep(AWAKE_S)
                 sleeper.kill()
+                sleeper.wipe()
             sleeper.start()
         await engine_truth.check(settings, [sleeper, other])
 
 
 @pytest.mark.faults
 def test_a_worker_that_wakes_after_its_partitions_moved_does_no_harm_at_any_step(settings: Settings, tmp_path: Path):
-    run(freezes(engine_settings(settings), tmp_path, POINTS), timeout_s=290)
+    run(freezes(engine_settings(settings, window_s=WINDOW_S), tmp_path, POINTS), timeout_s=290)
+
+
+def test_a_worker_that_wakes_in_a_flush_does_not_take_its_rows_for_complete(settings: Settings, tmp_path: Path):
+    settings = engine_settings(settings, window_s=WINDOW_S)
+
+    async def scenario() -> None:
+        await make_topics(settings)
+        async with fleet(settings, tmp_path, 2) as (sleeper, other):
+            # Nothing to bury: PostgreSQL would end the transaction that it sleeps in, and that would end the worker.
+            async with flowing(settings, rate_per_s=RATE_PER_S, seed=4, broken_ratio=0):
+                sleeper.start("freeze", "have-rows", COUNT)
+                await sleeper.frozen()
+                other.start()
+                await other.ready()
+                async with engine_truth.connected(settings) as cluster:
+                    await engine_truth.moves_on(cluster, settings)
+                sleeper.signal(signal.SIGCONT)
+                # Its rows stand behind those of the other now; it must not believe that it has everything before them.
+                await asyncio.sleep(AWAKE_S)
+                other.kill()
+                await sleeper.ready()
+                async with engine_truth.connected(settings) as cluster:
+                    await engine_truth.moves_on(cluster, settings)
+            await engine_truth.check(settings, [sleeper])
+
+    run(scenario(), timeout_s=120)

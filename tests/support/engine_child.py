@@ -6,6 +6,7 @@ numbered steps of `agents.runner`, and lie outside the product: this script wrap
 
     folded        1. a chunk is in memory, nothing of it is durable
     buried        2. dead letters are in PostgreSQL
+    have-rows     3. the changelog batch is made and has not left
     sending-rows  3. the changelog batch has left, its acknowledgement has not been seen
     rows-sent     3. the broker has the rows, the store has not
     rows-stored   4. the store has them
@@ -29,6 +30,7 @@ from typing import Any
 POINTS = (
     "folded",
     "buried",
+    "have-rows",
     "sending-rows",
     "rows-sent",
     "rows-stored",
@@ -74,10 +76,11 @@ def after(fuse: Fuse, point: str, call: Call) -> Call:
     return wrapped
 
 
-def around(fuse: Fuse, leaving: str, done: str, counts: Callable[..., bool], call: Call) -> Call:
+def around(fuse: Fuse, before: str, leaving: str, done: str, counts: Callable[..., bool], call: Call) -> Call:
     async def wrapped(*args: Any, **named: Any) -> Any:
         if not counts(*args):
             return await call(*args, **named)
+        fuse.reach(before)
         task = asyncio.ensure_future(call(*args, **named))
         for _ in range(LEAVING_TURNS):
             await asyncio.sleep(0)
@@ -100,7 +103,7 @@ def put(owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
 
 def install(fuse: Fuse) -> None:
     """Put the fuse into the doors."""
-    from agents import burial, host, runner
+    from agents import burial, host, owned_partition
     from streams import batch_thread, kafka_outlet
     from tables import rocks_store, store
 
@@ -120,10 +123,14 @@ def install(fuse: Fuse) -> None:
 
         return written
 
-    put(runner.OwnedPartition, "fold", folding)
+    put(owned_partition.OwnedPartition, "fold", folding)
     put(burial.Burial, "bury", partial(after, fuse, "buried"))
-    put(kafka_outlet.Outlet, "send_rows", partial(around, fuse, "sending-rows", "rows-sent", lambda *_: True))
-    put(kafka_outlet.Outlet, "send_all", partial(around, fuse, "sending", "sent", tells_tools))
+    put(
+        kafka_outlet.Outlet,
+        "send_rows",
+        partial(around, fuse, "have-rows", "sending-rows", "rows-sent", lambda *_: True),
+    )
+    put(kafka_outlet.Outlet, "send_all", partial(around, fuse, "rows-done", "sending", "sent", tells_tools))
     put(store.MemoryStore, "write", writing)
     put(rocks_store.RocksStore, "write", writing)
     put(host.AgentHost, "_acknowledger", lambda made: lambda *args: after(fuse, "acknowledged", made(*args)))

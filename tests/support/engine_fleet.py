@@ -8,8 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 
 from headrace.servers.probes import free_port
@@ -81,6 +83,22 @@ class Worker:
     async def ready(self) -> None:
         """Return when it reads its partitions."""
         await asyncio.to_thread(until_ready, f"http://127.0.0.1:{self.port}/readyz", READY_S)
+
+    async def ready_or_ended(self) -> None:
+        """Return when it reads its partitions, or has ended by itself."""
+        assert self._running is not None
+        async with asyncio.timeout(READY_S):
+            while self._running.poll() is None:
+                if await asyncio.to_thread(self._is_ready):
+                    return
+                await asyncio.sleep(0.1)
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
+                return bool(answer.status == HTTPStatus.OK)
+        except OSError:
+            return False
 
     async def ended(self) -> int:
         """Its exit status, once it has ended by itself."""

@@ -26,11 +26,12 @@ BROKEN_RATIO = 0.005
 class Load:
     """A flow of calls; `sent` counts what the broker has acknowledged."""
 
-    def __init__(self, settings: Settings, *, rate_per_s: int, seed: int) -> None:
+    def __init__(self, settings: Settings, *, rate_per_s: int, seed: int, broken_ratio: float) -> None:
         self.sent = 0
         self._settings = settings
         self._records = max(1, int(rate_per_s * PAUSE_S))
         self._rng = random.Random(seed)
+        self._broken_ratio = broken_ratio
         self._stop = asyncio.Event()
         self._topic = kafka_topic(settings.prefix, Topic.TOOLS)
 
@@ -66,14 +67,16 @@ class Load:
             "status": "error" if rng.random() < 0.05 else "ok",
             "ts": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at_s)) + f".{int(at_s * 1000) % 1000:03d}Z",
         }
-        value = b"{broken" if rng.random() < BROKEN_RATIO else json.dumps(event).encode()
+        value = b"{broken" if rng.random() < self._broken_ratio else json.dumps(event).encode()
         return Outgoing(self._topic, f"{tenant}\x1f{tool}".encode(), value, [], int(now_s * 1000))
 
 
 @asynccontextmanager
-async def flowing(settings: Settings, *, rate_per_s: int, seed: int) -> AsyncIterator[Load]:
+async def flowing(
+    settings: Settings, *, rate_per_s: int, seed: int, broken_ratio: float = BROKEN_RATIO
+) -> AsyncIterator[Load]:
     """A load that flows while the body runs."""
-    load = Load(settings, rate_per_s=rate_per_s, seed=seed)
+    load = Load(settings, rate_per_s=rate_per_s, seed=seed, broken_ratio=broken_ratio)
     task = asyncio.create_task(load.run())
     try:
         yield load

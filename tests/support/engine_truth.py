@@ -60,7 +60,7 @@ class Truth:
     expected: dict[WindowKey, Expected]
     calls: int
     broken: int
-    rows: dict[bytes, Row]
+    rows: dict[tuple[int, bytes], Row]
 
 
 @asynccontextmanager
@@ -107,17 +107,17 @@ def changelog(settings: Settings) -> str:
     return f"{settings.worker.group}-{TABLE}-changelog"
 
 
-def newest_rows(records: Sequence[Record]) -> dict[bytes, bytes]:
-    """The version of each row that has the highest position; of two with the same, the later one."""
-    rows: dict[bytes, bytes] = {}
+def newest_rows(records: Sequence[Record]) -> dict[tuple[int, bytes], bytes]:
+    """The version of each row that has the highest position; of two with the same, the later one. By partition, key."""
+    rows: dict[tuple[int, bytes], bytes] = {}
     for record in records:
-        key, value = record.key or b"", record.value
-        if msgspec.msgpack.decode(key)[0] != KIND:
+        place, value = (record.partition, record.key or b""), record.value
+        if msgspec.msgpack.decode(place[1])[0] != KIND:
             continue  # the state of an alert, in the same changelog
         if value is None:
-            rows.pop(key, None)
-        elif key not in rows or position(value) >= position(rows[key]):
-            rows[key] = value
+            rows.pop(place, None)
+        elif place not in rows or position(value) >= position(rows[place]):
+            rows[place] = value
     return rows
 
 
@@ -173,7 +173,7 @@ def window_s(settings: Settings) -> int:
 def wrong_rows(truth: Truth) -> dict[WindowKey, str]:
     """Windows whose row on the changelog differs from the recount."""
     found: dict[WindowKey, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for raw, row in truth.rows.items():
+    for (_partition, raw), row in truth.rows.items():
         key = key_of(raw)
         for index, value in enumerate((row.calls, row.errors, row.sum_us)):
             found[key][index] += value
@@ -189,11 +189,18 @@ class NotWhole(Exception):  # noqa: N818 - a fact about an answer
     """A worker cannot tell everything now."""
 
 
-def page(settings: Settings, port: int, tenant: str, params: Mapping[str, str]) -> dict[str, Any]:
-    """One page of a tenant's windows as one worker tells them, its own and those of the others."""
-    token = mint(settings.auth, CLOCK, tenant_id=tenant, channels=("tools:*",), subject="test", lifetime_s=600)
+def results(settings: Settings, port: int, tenant: str) -> list[dict[str, Any]]:
+    """A tenant's results of experiments."""
+    rows: list[dict[str, Any]] = page(settings, port, tenant, {"limit": "10000"}, "ab_results")["rows"]
+    return rows
+
+
+def page(settings: Settings, port: int, tenant: str, params: Mapping[str, str], table: str = TABLE) -> dict[str, Any]:
+    """One page of a tenant's rows as one worker tells them, its own and those of the others."""
+    channels = ("tools:*", "experiments:*")
+    token = mint(settings.auth, CLOCK, tenant_id=tenant, channels=channels, subject="test", lifetime_s=600)
     request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/tables/{TABLE}/?{urllib.parse.urlencode(params)}",
+        f"http://127.0.0.1:{port}/tables/{table}/?{urllib.parse.urlencode(params)}",
         headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
     )
     try:
@@ -253,7 +260,7 @@ async def wrong_messages(settings: Settings, truth: Truth) -> list[str]:
             start_ms = round(datetime.fromisoformat(data["window_start"]).timestamp() * 1000)
             revisions[WindowKey(data["tenant_id"], data["tool"], start_ms)].add(data["revision"])
     two = [f"{pid!r} has {len(same)} contents" for (_, pid), same in bodies.items() if len(same) > 1]
-    last = {key_of(raw): row.position + 1 for raw, row in truth.rows.items()}
+    last = {key_of(raw): row.position + 1 for (_partition, raw), row in truth.rows.items()}
     return two + [f"{key} revision {n} was never pushed" for key, n in last.items() if n not in revisions[key]]
 
 
