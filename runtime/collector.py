@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import sys
 
-_SWITCH_S = 0.0005
+_SWITCH_S = 0.001
 _YOUNG, _MIDDLE, _OLD = 100_000, 20, 100
 
 
