@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.commands import tables
+from headrace.commands import tables, topics
 from headrace.commands.archive import archive
 from headrace.commands.replay import replay
 from headrace.commands.reported import reported
@@ -171,6 +171,7 @@ def version() -> None:
 app.command()(archive)
 app.command()(replay)
 app.add_typer(tables.app, name="tables")
+app.add_typer(topics.app, name="topics")
 
 
 def main() -> None:

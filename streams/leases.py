@@ -73,6 +73,11 @@ class Leases:
         epoch = int(await self._log.script(_ACQUIRE, keys, [owner, _ms(ttl_s), above_epoch]))
         return Lease(stream, owner, epoch) if epoch else None
 
+    async def owner(self, stream: str) -> str:
+        """Who holds a stream's lease; "" when nobody does."""
+        value = await self._log.call("GET", self._key(stream, "lease"))
+        return "" if value is None else str(value.decode()).partition("|")[0]
+
     async def renew(self, lease: Lease, ttl_s: float) -> bool:
         """Hold the lease for `ttl_s` from now; False: it was lost, and somebody else may own the stream."""
         key = self._key(lease.stream, "lease")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from contracts.names import Topic, kafka_topic
+from streams import growth_journal
 from streams.kafka_connection import MAX_RECORD_BYTES, kafka_down
 from streams.kafka_log import Cluster, NewTopic
 
@@ -80,7 +81,12 @@ def wanted(settings: Settings) -> list[NewTopic]:
 
 
 async def ensure(cluster: Cluster, settings: Settings) -> list[str]:
-    """Create the missing topics of the table; see `create`."""
+    """Create the missing topics of the table; see `create`.
+
+    Raises:
+        SettingsError: the topics are being given more partitions.
+    """
+    await growth_journal.refuse_while_growing(cluster, settings)
     return await create(cluster, settings.kafka, wanted(settings))
 
 

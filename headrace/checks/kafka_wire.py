@@ -15,6 +15,7 @@ from contracts.errors import ServerMissing
 API_VERSIONS = 18
 INIT_PRODUCER_ID = 22
 DESCRIBE_CONFIGS = 32
+CREATE_PARTITIONS = 37
 TOPIC_RESOURCE = 2
 CLIENT = b"headrace-doctor"
 ANSWER_S = 5.0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from contracts.errors import ReplayRefused, ServerMissing
 from contracts.names import Topic, kafka_topic
+from contracts.times import moment_of
 from headrace.replay.comparing import Comparison, Kept, compared
 from headrace.replay.current import rows_of
 from headrace.replay.job import Job
@@ -24,6 +25,7 @@ from headrace.replay.reading import Part, Reader
 from headrace.replay.report import Report
 from headrace.replay.sending import ROUNDS, Sending
 from headrace.replay.sources import Source, source_of
+from streams.growth_journal import last_entry
 from streams.kafka_log import OffsetGone
 from streams.log_range import LogRange, Span
 from streams.records import Partition
@@ -71,6 +73,7 @@ class Replay:
             stack.push_async_callback(self._log.stop)
             await self._log.start()
             counts, incarnation = await self._topics()
+            await self._check_growth()
             sources = await self._sources(counts[self._topic], incarnation)
             plan = await self._plan(sources, job, incarnation)
             try:
@@ -104,6 +107,19 @@ class Replay:
                 "a row's owner reads its commands only where they are as many; see `headrace topics grow`"
             )
         return counts, (await self._log.incarnations([self._topic]))[self._topic]
+
+    async def _check_growth(self) -> None:
+        """Keys moved when the topics grew: what a window holds from before may stand in another partition."""
+        entry = await last_entry(self._log, self._settings)
+        if entry is None:
+            return
+        from_ms = entry.begun_ms + self._rules.future_skew_ms
+        if self._span.from_ms < from_ms:
+            moment = moment_of(from_ms).isoformat().replace("+00:00", "Z")
+            raise ReplayRefused(
+                f"replay: the topics were given more partitions, and keys moved: windows from {moment} on can be "
+                "recomputed; those before stay as they are (docs/scaling.md)"
+            )
 
     async def _sources(self, partitions: int, incarnation: str) -> list[Source]:
         places = [Partition(self._topic, number) for number in range(partitions)]
