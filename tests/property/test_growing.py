@@ -158,11 +158,11 @@ def test_every_window_is_where_its_key_is_above_all_positions_and_below_the_next
         found = growing.moves(number, dict(held[number]), grown, KINDS, partition_for)
         for target, changes in found.away.items():
             held[target].update({key: raw for key, raw in changes if raw is not None})
-        for key, raw in found.here:
-            if raw is None:
+        for key, change in found.here:
+            if change is None:
                 del held[number][key]
             else:
-                held[number][key] = raw
+                held[number][key] = change
     announced = {f"tool-{tool}": told for tool, _, told in windows}
     seen = 0
     for number, rows in held.items():
