@@ -17,8 +17,8 @@ from agents.burial import Burial
 from agents.effects import Effects
 from agents.host import AgentHost
 from agents.metrics import AgentMetrics
-from agents.progress_watch import ProgressMetrics, ProgressWatch
 from agents.owned_partition import Sinks
+from agents.progress_watch import ProgressMetrics, ProgressWatch
 from contracts.names import TenantId, Topic, kafka_topic
 from headrace.worker_app import HeadraceApp, end_process, faust_options
 from headrace.worker_web import WorkerWeb
