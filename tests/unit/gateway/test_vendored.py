@@ -21,7 +21,7 @@ def test_the_page_needs_nothing_inline_and_nothing_from_elsewhere():
     page = served["/"].body.decode()
     assert not re.search(r"<script(?![^>]*\bsrc=)|\bstyle=|\bon\w+=", page)
     for path in re.findall(r'(?:src|href)="([^"#]+)"', page):
-        assert path in served
+        assert path in served or path == "/v1/tables/"  # the workers' pages, handed on by gateway.rest
     for path, file in served.items():
         if path.endswith(".js") and "uPlot" not in path:
             source = file.body.decode()
