@@ -159,7 +159,9 @@ class OwnedPartition:
         try:
             while True:
                 await _set_within(self._wake, TICK_S)
-                pause_s = self._pace.pause_s(self._out.clock.monotonic_s(), self._partitions())
+                pause_s = self._pace.pause_s(
+                    self._out.clock.monotonic_s(), partitions=self._partitions(), records=self._unflushed_count
+                )
                 if pause_s > 0:
                     await _set_within(self._full, pause_s)
                 self._wake.clear()

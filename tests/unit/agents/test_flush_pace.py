@@ -3,26 +3,34 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.flush_pace import BUSY_SHARE, LONGEST_PAUSE_S, FlushPace
-
-costs = st.floats(0, 10)
-partitions = st.integers(1, 100)
+from agents.flush_pace import BUSY_SHARE, FAST_RECORDS_PER_S, LONGEST_PAUSE_S, FlushPace
 
 
 def test_the_first_flush_is_not_held_up():
-    assert FlushPace().pause_s(0.0, 12) == 0.0
+    assert FlushPace().pause_s(0.0, partitions=12, records=100_000) == 0.0
 
 
-def test_a_quiet_flush_is_followed_by_the_next_within_milliseconds():
+def test_on_a_quiet_topic_even_a_costly_flush_is_followed_by_the_next_within_milliseconds():
     pace = FlushPace()
-    pace.flushed(began_s=1.0, made_s=1.0002)
-    assert 0 < pace.pause_s(1.0002, 4) < 0.01
+    pace.flushed(began_s=1.0, made_s=1.005)
+    assert pace.pause_s(1.01, partitions=4, records=3) < 0.005
 
 
-@given(costs, partitions)
-def test_flushes_of_all_partitions_take_at_most_their_share_of_the_time_or_wait_the_longest(cost_s: float, count: int):
+@given(st.floats(0, 10), st.integers(1, 100))
+def test_under_a_backlog_flushes_take_at_most_their_share_of_the_time_or_wait_the_longest(cost_s: float, count: int):
     pace = FlushPace()
     pace.flushed(began_s=100.0, made_s=100.0 + cost_s)
-    between_s = cost_s + pace.pause_s(100.0 + cost_s, count)
+    now_s = 100.0 + cost_s
+    pause_s = pace.pause_s(now_s, partitions=count, records=int(FAST_RECORDS_PER_S * (cost_s + 1)))
+    between_s = cost_s + pause_s
     assert between_s <= max(LONGEST_PAUSE_S, cost_s) + 1e-9
     assert cost_s * count <= BUSY_SHARE * between_s + 1e-9 or between_s >= LONGEST_PAUSE_S - 1e-9
+
+
+@given(st.floats(0, 1), st.integers(1, 100), st.integers(0, 100_000), st.integers(0, 100_000))
+def test_the_more_records_come_the_longer_is_the_pause(cost_s: float, count: int, few: int, more: int):
+    pace = FlushPace()
+    pace.flushed(began_s=100.0, made_s=100.0 + cost_s)
+    fewer, most = sorted((few, more))
+    now_s = 100.0 + cost_s
+    assert pace.pause_s(now_s, partitions=count, records=fewer) <= pace.pause_s(now_s, partitions=count, records=most)
