@@ -17,7 +17,8 @@ class Effects:
 
     letters: records that cannot be processed; rows: changed table rows; push: records for the push topics;
     aside: records for other topics (late events); row_batches: further changed rows, each batch one changelog record
-    batch of its own, after `rows` and in this order, never split or joined.
+    batch of its own, after `rows` and in this order, never split or joined; latest: records for push-latest that may be
+    lost, since a newer one follows: nothing waits for them.
     """
 
     letters: tuple[DeadLetter, ...] = ()
@@ -25,9 +26,10 @@ class Effects:
     push: tuple[Outgoing, ...] = ()
     aside: tuple[Outgoing, ...] = ()
     row_batches: tuple[tuple[Change, ...], ...] = ()
+    latest: tuple[Outgoing, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.letters or self.rows or self.push or self.aside or self.row_batches)
+        return bool(self.letters or self.rows or self.push or self.aside or self.row_batches or self.latest)
 
 
 class PartitionWork(Protocol):

@@ -9,7 +9,8 @@ One flush of one partition, the protocol that keeps state exact on any broker (d
 2. bury      what cannot be processed, in PostgreSQL; while that is down the partition waits here.
 3. changelog all changed rows of the flush as one record batch; wait until the broker has it.
 4. store     the same rows, so that a query never shows what a restart would take back.
-5. push      derived messages, with ids made from row positions; wait until the broker has them.
+5. push      derived messages, with ids made from row positions; wait until the broker has them. (Running values,
+             which the next one replaces, are sent beside it; nothing waits for them.)
 6. commit    acknowledge the chunks; Faust commits the prefix.
 
 A crash between two steps repeats what follows: 3 and 4 overwrite a row with itself, the gateway drops a message of 5
@@ -32,12 +33,13 @@ from reliability.backoff import full_jitter_s
 from runtime.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from agents.burial import Burial
     from agents.effects import Effects, PartitionWork
     from agents.metrics import AgentMetrics
     from runtime.clock import Clock
+    from streams.kafka_log import Outgoing
     from streams.kafka_outlet import Outlet
     from streams.record_chunk import RecordChunk
     from tables.window_table import WindowTable
@@ -101,6 +103,7 @@ class OwnedPartition:
         self.work, self._table, self._out = work, table, sinks
         self._agent, self._number, self._partitions, self._resume = agent, number, partitions, resume
         self._held: deque[Chunk] = deque()
+        self._telling: asyncio.Task[None] | None = None
         # How to acknowledge what was folded; the records themselves are let go.
         self._unflushed: list[Callable[[], Awaitable[object]]] = []
         self._unflushed_count = 0
@@ -171,6 +174,8 @@ class OwnedPartition:
                 await self._tell_progress()
         finally:
             self._record_count = 0
+            if self._telling is not None:
+                self._telling.cancel()
             await self._tell_progress()
 
     def _fold_held(self) -> None:
@@ -193,6 +198,7 @@ class OwnedPartition:
         self._pace.flushed(began_s, self._out.clock.monotonic_s())
         await self._until_done(lambda: self._bury(effects))
         await self._until_done(lambda: self._write_rows(effects))
+        self._tell_latest(effects)
         await self._until_done(lambda: self._send(effects))
         self.work.settled(effects)
         self._record_count -= count
@@ -240,6 +246,17 @@ class OwnedPartition:
             return None
         checkpoint = self._table.rows.checkpoint(self._number) or 0
         return offsets.stop if offsets.start <= checkpoint else None
+
+    def _tell_latest(self, effects: Effects) -> None:
+        """Send values that newer ones will replace; left out while the last ones are still under way."""
+        if effects.latest and (self._telling is None or self._telling.done()):
+            self._telling = asyncio.create_task(self._sent_if_possible(effects.latest))
+
+    async def _sent_if_possible(self, latest: Sequence[Outgoing]) -> None:
+        try:
+            await self._out.kafka.send_all(latest)
+        except HeadraceError as error:
+            log.debug("latest values were not sent", agent=self._agent, partition=self._number, error=str(error))
 
     async def _send(self, effects: Effects) -> None:
         if effects.push or effects.aside:

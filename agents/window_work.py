@@ -223,12 +223,12 @@ class WindowWork(Generic[S]):
         if self._alerts is not None:
             changes += self._alerts.take_changed()
             push += self._alerts.take_messages(partition=self.rows.number, now_ms=now_ms)
-        push += self._running(dirty, now_s, now_ms)
+        latest = tuple(self._running(dirty, now_s, now_ms))
         if changes and self._first is not None:
             changes.insert(0, self._first)
             self._first = None
         changes += [(self.rows.encode_key(key), None) for key in expired]
-        effects = Effects(tuple(self._letters), tuple(changes), tuple(push), tuple(self._late))
+        effects = Effects(tuple(self._letters), tuple(changes), tuple(push), tuple(self._late), latest=latest)
         self._letters, self._late = [], []
         return effects
 

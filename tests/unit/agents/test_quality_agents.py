@@ -63,8 +63,8 @@ class Bench:
         self.store.write(0, effects.rows)
         self.work.settled(effects)
         self.letters += effects.letters
-        self.pushed += effects.push
-        return [push.decode(record.value or b"") for record in effects.push]
+        self.pushed += [*effects.push, *effects.latest]
+        return [push.decode(record.value or b"") for record in (*effects.push, *effects.latest)]
 
     def summaries(self) -> list[dict[str, Any]]:
         codec: RowCodec[Any] = RowCodec(self.kind)

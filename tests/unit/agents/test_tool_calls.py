@@ -80,7 +80,7 @@ class Bench:
         self.changelog += effects.rows
         self.store.write(0, effects.rows)
         if not push_is_lost:
-            self.pushed += effects.push
+            self.pushed += [*effects.push, *effects.latest]
             self.work.settled(effects)
         return effects
 
