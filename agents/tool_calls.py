@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agents import window_agent
 from agents.alert_rules import Rule
 from agents.latency_alerts import LatencyAlerts
 from agents.latency_messages import messages_of
-from agents.window_agent import surroundings
-from agents.window_work import WindowWork
-from contracts.names import Topic
 from tables import tool_latency as tl
-from tables.window_partition import WindowPartition
-from tables.windows import rules_of
 
 if TYPE_CHECKING:
     from agents.host import AgentHost
     from runtime.settings import Settings
+    from tables.store import RowStore
+    from tables.window_partition import WindowPartition
     from tables.window_table import WindowTable
 
 NAME = "tool_calls"
@@ -28,18 +26,9 @@ NAME = "tool_calls"
 
 def register(host: AgentHost) -> WindowTable:
     """Attach the agent and declare its table."""
-    settings, clock = host.settings, host.sinks.clock
-    kind, messages, around = tl.kind(settings), messages_of(settings), surroundings(host, NAME)
-    table = host.table(tl.NAME, kind)
-    rules = rules_of(settings.tool_latency, settings.worker)
+    settings, messages = host.settings, messages_of(host.settings)
 
-    def open_work(partition: int) -> WindowWork[tl.Latencies]:
-        incarnation = table.incarnation(partition)
-        rows = WindowPartition(
-            partition, kind, rules, table.rows, settings.worker.row_cache_bytes, base=incarnation.base
-        )
-        now_s = clock.monotonic_s()
-        rows.recover(now_s)
+    def alerts_of(rows: WindowPartition[tl.Latencies], store: RowStore, now_s: float) -> LatencyAlerts:
         alerts = LatencyAlerts(
             rows,
             alert_rule(settings),
@@ -48,11 +37,10 @@ def register(host: AgentHost) -> WindowTable:
             silence_s=3.0 * settings.tool_latency.window_s,
             forget_s=float(settings.tool_latency.retention_s),
         )
-        alerts.recover(table.rows.items(partition), now_s)
-        return WindowWork(rows, messages, around, alerts, first=incarnation.to_write)
+        alerts.recover(store.items(rows.number), now_s)
+        return alerts
 
-    host.attach(NAME, Topic.TOOLS, open_work, table=table, describe="Tool calls to latency windows and alerts.")
-    return table
+    return window_agent.attach(host, NAME, tl.kind(settings), settings.tool_latency, messages, alerts_of)
 
 
 def alert_rule(settings: Settings) -> Rule:

@@ -1,4 +1,4 @@
-"""Attaches an agent that does no more than fold a topic into a table of windows and tell of them."""
+"""Attaches an agent that folds a topic into a table of windows, tells of them and may watch them for alerts."""
 
 from __future__ import annotations
 
@@ -10,19 +10,30 @@ from tables.window_partition import WindowPartition
 from tables.windows import rules_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agents.host import AgentHost
-    from agents.window_work import WindowMessages
+    from agents.window_work import WindowAlerts, WindowMessages
     from runtime.settings_tables import TableSettings
     from tables.fold import TableKind
+    from tables.store import RowStore
     from tables.window_table import WindowTable
 
 S = TypeVar("S")
 
 
 def attach(
-    host: AgentHost, name: str, kind: TableKind[S, Any], lengths: TableSettings, messages: WindowMessages[S]
+    host: AgentHost,
+    name: str,
+    kind: TableKind[S, Any],
+    lengths: TableSettings,
+    messages: WindowMessages[S],
+    alerts_of: Callable[[WindowPartition[S], RowStore, float], WindowAlerts[S]] | None = None,
 ) -> WindowTable:
-    """Run an agent of the name over the kind's topic, and declare its table, which has the kind's name."""
+    """Run an agent of the name over the kind's topic, and declare its table, which has the kind's name.
+
+    `alerts_of(rows, store, now_s)` makes the alerts that watch a partition's rows, recovered from the store.
+    """
     settings, clock = host.settings, host.sinks.clock
     table = host.table(kind.name, kind)
     rules, around = rules_of(lengths, settings.worker), surroundings(host, name)
@@ -32,8 +43,10 @@ def attach(
         rows: WindowPartition[S] = WindowPartition(
             partition, kind, rules, table.rows, settings.worker.row_cache_bytes, base=incarnation.base
         )
-        rows.recover(clock.monotonic_s())
-        return WindowWork(rows, messages, around, first=incarnation.to_write)
+        now_s = clock.monotonic_s()
+        rows.recover(now_s)
+        alerts = None if alerts_of is None else alerts_of(rows, table.rows, now_s)
+        return WindowWork(rows, messages, around, alerts, first=incarnation.to_write)
 
     host.attach(name, kind.topic, open_work, table=table, describe=kind.describe)
     return table
