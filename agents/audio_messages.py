@@ -33,7 +33,7 @@ class AudioMessages:
     """Makes messages of the rows of `kind`, whose subject is (session,)."""
 
     names: Names
-    kind: TableKind[Audio, Any]
+    kind: TableKind[Audio]
 
     def closed(self, key: WindowKey, row: Row[Audio], *, partition: int, now_ms: int) -> Iterable[Outgoing]:
         """A window that is over: the session's newest value, for each revision of the row."""
@@ -76,6 +76,6 @@ class NoMessages:
         return ()
 
 
-def messages_of(settings: Settings, kind: TableKind[Audio, Any]) -> AudioMessages:
+def messages_of(settings: Settings, kind: TableKind[Audio]) -> AudioMessages:
     """The messages' names, as the settings have them."""
     return AudioMessages(Names.of(settings), kind)

@@ -15,7 +15,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from agents.effects import Effects
 from agents.experiment_messages import ExperimentMessages, messages_of
@@ -33,13 +33,12 @@ if TYPE_CHECKING:
 
     from agents.host import AgentHost
     from agents.metrics import AgentMetrics
-    from contracts.experiments import ExperimentSample, MetricKind
+    from contracts.experiments import ExperimentSample
     from runtime.clock import Clock
     from runtime.settings import Settings
     from streams.dead_letters import DeadLetter
     from streams.kafka_log import Outgoing
     from streams.record_chunk import RecordChunk
-    from tables.ab_contributions import Contribution
     from tables.ab_results import AbState
     from tables.fold import TableKind
     from tables.incarnations import Incarnation
@@ -73,7 +72,7 @@ class Heard:
 class Around:
     """What the partitions of a worker share."""
 
-    kind: TableKind[AbState, tuple[MetricKind, Contribution]]
+    kind: TableKind[AbState]
     table: LocalRows
     messages: ExperimentMessages
     metrics: AgentMetrics
@@ -128,17 +127,19 @@ class ExperimentWork:
         for index, error in samples.bad:
             self._bury(chunk, index, refusals.get(index, error))
         stamps_ms = chunk.timestamps_ms()
+        names, at_ms = samples.names, samples.at_ms.tolist()
+        values = cast("list[ExperimentSample]", samples.values)
         for place, index in enumerate(samples.indexes):
-            tenant_id = samples.tenants[place] or self._tenant_of(chunk, index)
+            tenant_id = names[place][0] or self._tenant_of(chunk, index)
             if tenant_id is None:
                 continue
-            if samples.at_ms[place] > stamps_ms[index] + self._skew_ms:
+            if at_ms[place] > stamps_ms[index] + self._skew_ms:
                 limit = f"must not be more than {self._skew_ms} ms ahead of its record's timestamp, {stamps_ms[index]}"
-                sample = samples.values[place]
+                sample = values[place]
                 error = OutOfRange(event=sample.EVENT, field="ts", limit=limit, value=sample.ts_ms)
                 self._bury(chunk, index, error)
                 continue
-            self._fold_one(chunk, index, tenant_id, samples.values[place])
+            self._fold_one(chunk, index, tenant_id, values[place])
 
     def _fold_one(self, chunk: RecordChunk, index: int, tenant_id: TenantId, sample: ExperimentSample) -> None:
         try:

@@ -7,10 +7,11 @@ autodiscovery drops an agent that fails to import with no more than a log line.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from faust.types import TP
 
+from agents.listening import Listening
 from agents.owned_partition import Chunk
 from agents.runner import Runner
 from contracts.names import Topic, kafka_topic
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from agents.effects import PartitionWork
     from agents.owned_partition import Sinks
     from runtime.settings import Settings
+    from streams.batches import BatchConsumer
     from tables.fold import TableKind
     from tables.window_table import WindowTable
 
@@ -43,14 +45,22 @@ class AgentHost:
         # By source topic: the partitions whose flush waits for a server that is away.
         self.waiting: dict[str, Callable[[], frozenset[int]]] = {}
         self.table_runners: dict[str, tuple[WindowTable, Runner]] = {}
-        self.tables: list[tuple[TableKind[Any, Any], WindowTable]] = []
+        self.tables: list[tuple[TableKind[Any], WindowTable]] = []
         app.on_partitions_revoked.connect(self._revoked, weak=False)
 
-    def table(self, name: str, *kinds: TableKind[Any, Any]) -> WindowTable:
+    def table(self, name: str, *kinds: TableKind[Any]) -> WindowTable:
         """Declare a table for an agent of this worker; `kinds` are the rows of it that can be asked for."""
         table = window_table(self.app, name, self.settings.kafka.partitions)
         self.tables += [(kind, table) for kind in kinds]
         return table
+
+    def listening(self, topic: Topic, partition: int) -> Listening:
+        """The clock of one partition's silence, beginning now."""
+        place = TP(kafka_topic(self.settings.prefix, topic), partition)
+        consumer = cast("BatchConsumer", self.app.consumer)
+        # Polled after each flush or pause, whichever is longer; an outage counts for no more than half of an idle time.
+        longest_gap_s = min(1.0, self.settings.worker.idle_close_s / 2) + self.settings.kafka.fetch_max_wait_ms / 1000
+        return Listening(lambda: consumer.end_seen(place), longest_gap_s=longest_gap_s)
 
     def attach(
         self,

@@ -28,7 +28,7 @@ class RetrievalMessages:
 
     names: Names
     source_topic: str
-    kind: TableKind[Retrievals, Any]
+    kind: TableKind[Retrievals]
 
     def closed(self, key: WindowKey, row: Row[Retrievals], *, partition: int, now_ms: int) -> Iterable[Outgoing]:
         """A window that is over: one message for each revision of the row, on the tenant's log."""
@@ -57,6 +57,6 @@ class RetrievalMessages:
         )
 
 
-def messages_of(settings: Settings, kind: TableKind[Retrievals, Any]) -> RetrievalMessages:
+def messages_of(settings: Settings, kind: TableKind[Retrievals]) -> RetrievalMessages:
     """The messages' names, as the settings have them."""
     return RetrievalMessages(Names.of(settings), kafka_topic(settings.prefix, kind.topic), kind)

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 def pieces(samples: Samples, span_ms: int) -> Iterator[Samples]:
     """The samples, cut wherever event time has come `span_ms` further; a record's contributions stay together."""
-    at_ms = samples.at_ms
-    if not at_ms or max(at_ms) - min(at_ms) <= span_ms:
+    if not samples or samples.at_ms.max() - samples.at_ms.min() <= span_ms:
         yield samples
         return
+    at_ms = samples.at_ms.tolist()
     begin, newest_ms = 0, at_ms[0]
     for place, at in enumerate(at_ms):
         if at // span_ms > newest_ms // span_ms and samples.indexes[place] > samples.indexes[place - 1]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from agents.window_work import Surroundings, WindowWork
 from contracts.names import Topic, kafka_topic
@@ -25,7 +25,7 @@ S = TypeVar("S")
 def attach(
     host: AgentHost,
     name: str,
-    kind: TableKind[S, Any],
+    kind: TableKind[S],
     lengths: TableSettings,
     messages: WindowMessages[S],
     alerts_of: Callable[[WindowPartition[S], RowStore, float], WindowAlerts[S]] | None = None,
@@ -43,10 +43,11 @@ def attach(
         rows: WindowPartition[S] = WindowPartition(
             partition, kind, rules, table.rows, settings.worker.row_cache_bytes, base=incarnation.base
         )
-        now_s = clock.monotonic_s()
+        listening = host.listening(kind.topic, partition)
+        now_s = listening.at(clock.monotonic_s())
         rows.recover(now_s)
         alerts = None if alerts_of is None else alerts_of(rows, table.rows, now_s)
-        return WindowWork(rows, messages, around, alerts, first=incarnation.to_write)
+        return WindowWork(rows, messages, around, alerts, first=incarnation.to_write, listening=listening)
 
     host.attach(name, kind.topic, open_work, table=table, describe=kind.describe)
     return table

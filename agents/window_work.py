@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from agents.effects import Effects
 from agents.records import letter_of
@@ -22,13 +22,14 @@ from contracts import envelope
 from contracts.errors import ContractError, OutOfRange
 from contracts.names import TenantId
 from streams.kafka_log import Outgoing
-from tables.fold import Samples, TableKind, chosen
+from tables.fold import Samples, TableKind, chosen, renamed
 from tables.row_codec import Row
 from tables.window_partition import Folded, WindowPartition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from agents.listening import Listening
     from agents.metrics import AgentMetrics
     from runtime.clock import Clock
     from runtime.settings import Settings
@@ -116,16 +117,18 @@ class WindowWork(Generic[S]):
         alerts: WindowAlerts[S] | None = None,
         *,
         first: Change | None = None,
+        listening: Listening | None = None,
     ) -> None:
-        """`first` is written with the first rows (the source's incarnation)."""
+        """`first` is written with the first rows (the source's incarnation). No `listening`: all time counts."""
         self.rows = rows
-        self._kind: TableKind[S, Any] = rows.kind
+        self._kind: TableKind[S] = rows.kind
         self._messages = messages
         self._around = around
         self._alerts = alerts
         self._first = first
         self._judged_ms = 0
-        self._opened_s = around.clock.monotonic_s()
+        self._listening = listening
+        self._opened_s = self._listened_s(around.clock.monotonic_s())
         self._skew_ms = rows.rules.future_skew_ms
         self._running_s = around.settings.worker.running_interval_s
         self._running_sent_s: dict[tuple[TenantId, Subject], float] = {}
@@ -138,6 +141,7 @@ class WindowWork(Generic[S]):
 
     def fold(self, chunk: RecordChunk, now_s: float) -> None:
         """Count each event into its window; what does not decode or is dated too far ahead becomes a dead letter."""
+        now_s = self._listened_s(now_s)
         # A producer's clock may be far ahead; it must not run ours away.
         believable_ms = int(1000 * self._around.clock.wall_s()) + self._skew_ms
         self.rows.marks.observe_broker(min(believable_ms, chunk.newest_ms), now_s)
@@ -145,7 +149,7 @@ class WindowWork(Generic[S]):
         samples = self._kind.samples(chunk.payloads(without=refusals), self._around.settings.contracts.mode)
         for index, error in samples.bad:
             self._bury(chunk, index, refusals.get(index, error))
-        if None in samples.tenants:
+        if samples.book.has_nameless(samples.codes):
             samples = self._with_tenants(chunk, samples)
         record_ms = chunk.timestamps_ms()
         for piece in [samples] if self._alerts is None else pieces(samples, JUDGE_EVERY_MS):
@@ -155,6 +159,12 @@ class WindowWork(Generic[S]):
             self._set_apart(chunk, piece, outcome.apart)
             if self._alerts is not None and self.rows.marks.newest_ms >= self._judged_ms + JUDGE_EVERY_MS:
                 self._judge(self._alerts, now_s)
+        if self._listening is not None:
+            self._listening.folded(chunk.offsets[-1])
+
+    def _listened_s(self, now_s: float) -> float:
+        """The time that rows and alerts see: our own outage is nobody's silence."""
+        return now_s if self._listening is None else self._listening.at(now_s)
 
     def _judge(self, alerts: WindowAlerts[S], now_s: float) -> None:
         self._judged_ms = self.rows.marks.newest_ms
@@ -163,17 +173,18 @@ class WindowWork(Generic[S]):
 
     def _with_tenants(self, chunk: RecordChunk, samples: Samples) -> Samples:
         """The samples with the tenants that only the records' headers tell; those without any are buried."""
-        tenants = list(samples.tenants)
+        names = samples.names
         kept: list[int] = []
         for place, index in enumerate(samples.indexes):
-            if tenants[place] is None:
+            tenant, subject = names[place]
+            if tenant is None:
                 try:
-                    tenants[place] = envelope.from_headers(chunk.record(index).headers).tenant_id
+                    names[place] = envelope.from_headers(chunk.record(index).headers).tenant_id, subject
                 except ContractError as error:
                     self._bury(chunk, index, error)
                     continue
             kept.append(place)
-        return chosen(samples._replace(tenants=tenants), kept)
+        return renamed(chosen(samples, kept), [names[place] for place in kept])
 
     def _set_apart(self, chunk: RecordChunk, samples: Samples, apart: Sequence[tuple[int, Folded]]) -> None:
         done: set[int] = set()
@@ -195,7 +206,7 @@ class WindowWork(Generic[S]):
                 case Folded.FUTURE:
                     stamp_ms = chunk.record(index).timestamp
                     limit = f"must not be more than {self._skew_ms} ms ahead of its record's timestamp, {stamp_ms}"
-                    error = OutOfRange(event=self._kind.topic, field="ts", limit=limit, value=samples.at_ms[place])
+                    error = OutOfRange(event=self._kind.topic, field="ts", limit=limit, value=int(samples.at_ms[place]))
                     self._bury(chunk, index, error)
 
     def _bury(self, chunk: RecordChunk, index: int, error: ContractError) -> None:
@@ -206,16 +217,17 @@ class WindowWork(Generic[S]):
     def take(self, now_s: float) -> Effects:
         """Changed rows, then what follows from them."""
         now_ms = int(1000 * self._around.clock.wall_s())
-        if now_s - self._opened_s >= self.rows.rules.idle_s:
-            self.rows.marks.guess_broker(now_ms, now_s)
+        listened_s = self._listened_s(now_s)
+        if listened_s - self._opened_s >= self.rows.rules.idle_s:
+            self.rows.marks.guess_broker(now_ms, listened_s)
         if self._alerts is not None:
-            self._judge(self._alerts, now_s)
+            self._judge(self._alerts, listened_s)
         else:
             self.rows.apply()
-        expired = self.rows.take_expired(now_s)  # before what changed is taken: a row on its way is not looked for
+        expired = self.rows.take_expired(listened_s)  # before what changed is taken: a row on its way is not looked for
         dirty = self.rows.take_dirty()
         changes = self.rows.changes(dirty)
-        over = self.rows.to_announce(now_s)
+        over = self.rows.to_announce(listened_s)
         self._closing = [(key, row.position) for key, row in over.items()]
         push: list[Outgoing] = []
         for key, row in over.items():
@@ -223,7 +235,7 @@ class WindowWork(Generic[S]):
         if self._alerts is not None:
             changes += self._alerts.take_changed()
             push += self._alerts.take_messages(partition=self.rows.number, now_ms=now_ms)
-        latest = tuple(self._running(dirty, now_s, now_ms))
+        latest = tuple(self._running(dirty, now_s, listened_s, now_ms))
         if changes and self._first is not None:
             changes.insert(0, self._first)
             self._first = None
@@ -241,7 +253,9 @@ class WindowWork(Generic[S]):
             self._alerts.settled()
         self.rows.settle()
 
-    def _running(self, dirty: dict[WindowKey, Row[S]], now_s: float, now_ms: int) -> Iterator[Outgoing]:
+    def _running(
+        self, dirty: dict[WindowKey, Row[S]], now_s: float, listened_s: float, now_ms: int
+    ) -> Iterator[Outgoing]:
         due_s = now_s - self._running_s
         oldest_ms = now_ms - RUNNING_BEHIND_MS - self.rows.rules.size_ms
         sent = self._running_sent_s
@@ -249,7 +263,7 @@ class WindowWork(Generic[S]):
             if key.start_ms < oldest_ms:
                 continue
             subject = (key.tenant_id, key.subject)
-            if sent.get(subject, due_s) <= due_s and not self.rows.is_over(key, now_s):
+            if sent.get(subject, due_s) <= due_s and not self.rows.is_over(key, listened_s):
                 sent[subject] = now_s
                 yield from self._messages.running(key, row, now_ms=now_ms)
         if len(sent) > 2 * len(dirty) + 1000:

@@ -105,6 +105,22 @@ class ToolSample(msgspec.Struct, gc=False, frozen=True):
         return bytes(self.error) not in _NO_ERROR
 
 
+class UsualCall(msgspec.Struct, gc=False, frozen=True):
+    """A call as nearly all producers write it: fields as in ToolSample, with fewer values that they may have."""
+
+    event: Literal["tool_call", "tool_executed"]
+    version: Literal["1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.8", "1.9"]
+    tool: Id
+    latency_ms: LatencyMs
+    ts: str
+    tenant: str | None = msgspec.field(name="tenant_id", default=None)
+    status: Literal["ok", "error"] | None = None
+    error: None = None
+    error_class: str | None = None
+    cache_hit: bool | None = None
+    tool_version: Id | None = None
+
+
 class _GivenCall(msgspec.Struct, gc=False, frozen=True):
     """What statistics need of a `tool_call` whose further keys are not what ours mean by those names.
 
@@ -121,6 +137,7 @@ class _GivenCall(msgspec.Struct, gc=False, frozen=True):
     error: msgspec.Raw = _NO_RAW
 
 
+_usual_decoder = msgspec.json.Decoder(UsualCall)
 _decoder = msgspec.json.Decoder(ToolSample)
 _given_decoder = msgspec.json.Decoder(_GivenCall)
 _tenant, _tool, _tool_version = attrgetter("tenant"), attrgetter("tool"), attrgetter("tool_version")
@@ -140,6 +157,27 @@ class ToolSamples(NamedTuple):
     indexes: Sequence[int]
     bad: list[tuple[int, ContractError]]
     at_ms: Sequence[int]
+
+
+def usual_calls(values: Sequence[bytes]) -> list[UsualCall] | None:
+    """The calls in a list of payloads, if all are UsualCalls; else None: read them with `decode_tool_samples`.
+
+    What it gives is what that gives, with this left to the caller: names (`problem_of_names`), in strict mode calls
+    without a tenant, and times.
+    """
+    try:
+        return list(map(_usual_decoder.decode, values))
+    except (ValueError, RecursionError):
+        return None
+
+
+def problem_of_names(mode: Mode, tenant: str | int | None, tool: str, version: str | None) -> ContractError | None:
+    """What is wrong with the names in a call, whether it must have a tenant left aside."""
+    return (
+        problem_of_id("", "tool", tool)
+        or (None if version is None else problem_of_id("", "tool_version", version))
+        or _problem_of_tenant(tenant, mode)
+    )
 
 
 def decode_tool_samples(

@@ -226,7 +226,7 @@ class Growing:
             await self._outlet.send_rows(table.changelog, number, rows)
 
 
-def _kinds(settings: Settings) -> dict[str, TableKind[Any, Any]]:
+def _kinds(settings: Settings) -> dict[str, TableKind[Any]]:
     """Every kind of row, by what its keys begin with."""
     kinds = {kind.kind: kind for kind in catalogue(settings).values()}
     return kinds | {ab_units.KIND.kind: ab_units.KIND}

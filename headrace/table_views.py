@@ -56,7 +56,7 @@ def table_views(
     app: Any,  # noqa: ANN401 - a faust.App
     settings: Settings,
     clock: Clock,
-    tables: Iterable[tuple[TableKind[Any, Any], WindowTable]],
+    tables: Iterable[tuple[TableKind[Any], WindowTable]],
 ) -> TableViews:
     """The views of all tables; `add_to` a web application before it starts."""
     pairs = list(tables)
@@ -77,7 +77,7 @@ def table_views(
     return TableViews(served, Router(placement, Peers(settings.worker.peer_timeout_s)), settings.auth, clock)
 
 
-def lengths_ms(kind: TableKind[Any, Any], settings: Settings) -> tuple[int, int]:
+def lengths_ms(kind: TableKind[Any], settings: Settings) -> tuple[int, int]:
     """How long a table keeps its windows by event time, and waits for late events; 0, 0 for one without windows."""
     groups = {
         Topic.TOOLS: settings.tool_latency,

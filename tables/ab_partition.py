@@ -34,7 +34,6 @@ from tables.ab_units import QUANTILE, Enrolment, Exposure, Metric, Observation, 
 from tables.rows import WindowKey
 
 if TYPE_CHECKING:
-    from contracts.experiments import MetricKind
     from contracts.names import TenantId
     from tables.ab_results import AbState
     from tables.fold import TableKind
@@ -82,7 +81,7 @@ class AbPartition:
     def __init__(
         self,
         number: int,
-        kind: TableKind[AbState, tuple[MetricKind, Contribution]],
+        kind: TableKind[AbState],
         store: RowStore,
         *,
         most_outcomes: int,

@@ -11,9 +11,7 @@ from tables.ab_results import ASSIGNED, PARTS, AbState
 from tables.row_codec import Row, RowCodec
 
 if TYPE_CHECKING:
-    from contracts.experiments import MetricKind
     from contracts.names import TenantId
-    from tables.ab_contributions import Contribution
     from tables.fold import TableKind
     from tables.rows import Subject
     from tables.scanning import Rows
@@ -25,7 +23,7 @@ _encode = msgspec.msgpack.encode
 
 
 def rows_of(
-    kind: TableKind[AbState, tuple[MetricKind, Contribution]],
+    kind: TableKind[AbState],
     rows: Rows,
     partitions: Iterable[int],
     tenant_id: TenantId,

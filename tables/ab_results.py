@@ -26,7 +26,7 @@ from tables import ab_units, magnitudes, sketches, stats
 from tables.ab_contributions import NONE_YET, Contribution
 from tables.ab_units import BINARY, MEAN, QUANTILE, RATIO
 from tables.exact_moments import ExactMoments, unpack
-from tables.fold import Column, Summary, TableKind
+from tables.fold import Column, OneByOne, Summary, TableKind
 from tables.rows import Subject
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _add(histogram: dict[int, int], buckets: Mapping[int, int], sign: int) -> No
             del histogram[bucket]
 
 
-class AbFold:
+class AbFold(OneByOne[AbState, tuple[MetricKind, Contribution]]):
     """Rows of ab_results (`tables.fold.Fold`); a value is a unit's kind of metric and its contribution to it."""
 
     format = FORMAT
@@ -192,7 +192,7 @@ def subject_of(experiment: str, epoch: int, arm: str, metric: str) -> Subject:
     return experiment, str(epoch), arm, metric
 
 
-def kind(settings: Settings) -> TableKind[AbState, tuple[MetricKind, Contribution]]:
+def kind(settings: Settings) -> TableKind[AbState]:
     """The table.
 
     Its samples are its units' events, with the unit as their subject: `agents.experiments` folds them into units first.

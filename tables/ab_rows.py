@@ -7,7 +7,7 @@ they are written. It holds all rows that are changed or sealed, and of the other
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from tables.fold import TableKind
 from tables.row_codec import Row, RowCodec
@@ -24,7 +24,7 @@ _WEIGHT_OF_ROW = 1000
 class SealedRows(Generic[S]):
     """The rows of a kind; at most `cache_bytes` (estimated) of those that need not be kept."""
 
-    def __init__(self, kind: TableKind[S, Any], partition: int, store: RowStore, cache_bytes: int) -> None:
+    def __init__(self, kind: TableKind[S], partition: int, store: RowStore, cache_bytes: int) -> None:
         self._fold = kind.fold
         self._codec: RowCodec[S] = RowCodec(kind)
         self._partition = partition

@@ -28,7 +28,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from contracts.experiments import AssignmentSample, ExperimentSample, MetricKind, decode_experiment_samples
 from contracts.names import Mode, Topic, experiment_channel
-from tables.fold import Column, Samples, Summary, TableKind
+from tables.fold import Column, OneByOne, Samples, Summary, TableKind, samples_of
 
 FORMAT = 1
 # The kinds of metric, as contracts.experiments names them; rows hold their places in this list.
@@ -142,7 +142,7 @@ def outcome_count(unit: Unit) -> int:
     return sum(len(kept) for enrolment in unit.values() for kept in enrolment.outcomes.values())
 
 
-class UnitFold:
+class UnitFold(OneByOne[Unit, UnitEvent]):
     """A unit's state as rows of a table (`tables.fold.Fold`)."""
 
     format = FORMAT
@@ -189,10 +189,9 @@ class UnitFold:
 def samples(values: Sequence[bytes], mode: Mode) -> Samples:
     """The samples in records of the experiments topic, each about a unit; `event_of` makes its events of them."""
     batch = decode_experiment_samples(values, mode=mode)
-    return Samples(
+    return samples_of(
         indexes=batch.indexes,
-        tenants=[sample.tenant_id for sample in batch.samples],
-        subjects=[(sample.unit,) for sample in batch.samples],
+        names=[(sample.tenant_id, (sample.unit,)) for sample in batch.samples],
         at_ms=[sample.ts_ms for sample in batch.samples],
         values=batch.samples,
         bad=batch.bad,

@@ -20,7 +20,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tables import sketches, tallies
-from tables.fold import Summary
+from tables.fold import OneByOne, Summary
 from tables.tallies import Linear, Power, Scale, Tally
 from tables.voice_quality import G711, Codec, mos_of, r_factor
 
@@ -130,7 +130,7 @@ def identity_of(session_id: str, seq: int) -> int:
     return int.from_bytes(blake2b(name, digest_size=_IDENTITY_BYTES).digest(), "big")
 
 
-class AudioFold:
+class AudioFold(OneByOne[Audio, Report]):
     """See the module's text."""
 
     format = 1

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from contracts.names import Mode, Topic, voice_channel
 from contracts.voice import AudioSample, decode_audio_samples
-from tables.audio_fold import Audio, AudioFold, Report, report_of
-from tables.fold import Column, Samples, TableKind
+from tables.audio_fold import Audio, AudioFold, report_of
+from tables.fold import Column, Samples, TableKind, samples_of
 from tables.voice_quality import Codec
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ COLUMNS = (
 )
 
 
-def kinds(settings: Settings) -> tuple[TableKind[Audio, Report], TableKind[Audio, Report]]:
+def kinds(settings: Settings) -> tuple[TableKind[Audio], TableKind[Audio]]:
     """The rows of sessions and those of tenants, as the settings have them."""
     group = settings.audio_quality
     codec = Codec(ie=group.codec_ie, bpl=group.codec_bpl)
@@ -98,10 +98,9 @@ def _samples(
     values: Sequence[bytes], mode: Mode, *, subject_of: Callable[[AudioSample], Subject], codec: Codec
 ) -> Samples:
     batch = decode_audio_samples(values, mode=mode)
-    return Samples(
+    return samples_of(
         indexes=batch.indexes,
-        tenants=[sample.tenant_id for sample in batch.samples],
-        subjects=[subject_of(sample) for sample in batch.samples],
+        names=[(sample.tenant_id, subject_of(sample)) for sample in batch.samples],
         at_ms=[sample.ts_ms for sample in batch.samples],
         values=[report_of(sample, codec) for sample in batch.samples],
         bad=batch.bad,

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from tables.fold import TableKind
 
 
-def catalogue(settings: Settings) -> dict[str, TableKind[Any, Any]]:
+def catalogue(settings: Settings) -> dict[str, TableKind[Any]]:
     """Every table by its name, in the order in which they are listed."""
-    kinds: list[TableKind[Any, Any]] = [
+    kinds: list[TableKind[Any]] = [
         tool_latency.kind(settings),
         *audio_quality.kinds(settings),
         retrieval_quality.kind(settings),

@@ -9,23 +9,25 @@ To add a table, write its state and its Fold in a file of its own, declare a Tab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+import numpy as np
+
 from contracts.errors import ContractError
-from contracts.names import Mode, TenantId, Topic
+from contracts.names import Mode, Topic
+from tables.columns import Books, Name, NameBook, NumberColumn, Objects, Values
 from tables.rows import Subject
 
 S = TypeVar("S")
 V = TypeVar("V")
-V_contra = TypeVar("V_contra", contravariant=True)
 
 # What is printed of a row: JSON values, flat but for counts by name.
 Summary = dict[str, "float | int | str | bool | dict[str, int] | None"]
 
 
-class Fold(Protocol[S, V_contra]):
+class Fold(Protocol[S]):
     """How one row's state is made. Integer state must be bit-equal under any order and batching, floats to 1e-12."""
 
     format: int
@@ -34,8 +36,11 @@ class Fold(Protocol[S, V_contra]):
         """The state of a window without events."""
         ...
 
-    def add(self, state: S, values: Sequence[V_contra]) -> None:
-        """Take in contributions, each exactly once; the caller has dropped the repeats."""
+    def add_each(self, states: Sequence[S], bounds: Sequence[int], values: Any) -> None:  # noqa: ANN401 - its Values
+        """Take in values[bounds[i] : bounds[i + 1]] into each states[i], each exactly once; a state may stand twice.
+
+        The caller has dropped the repeats.
+        """
         ...
 
     def merge(self, left: S, right: S) -> S:
@@ -55,30 +60,78 @@ class Fold(Protocol[S, V_contra]):
         ...
 
 
+def _itself(name: Name) -> Name:
+    return name
+
+
+_books: Books[Name] = Books(_itself)
+
+
+class OneByOne(Generic[S, V]):
+    """For folds whose contributions are objects: groups are added one after the other."""
+
+    def add_each(self, states: Sequence[S], bounds: Sequence[int], values: Sequence[V]) -> None:
+        """Take in values[bounds[i] : bounds[i + 1]] into each states[i]."""
+        for state, first, end in zip(states, bounds, bounds[1:], strict=False):
+            self.add(state, values[first:end])
+
+    def add(self, state: S, values: Sequence[V]) -> None:
+        """Take in contributions, each exactly once; the caller has dropped the repeats."""
+        raise NotImplementedError
+
+
 class Samples(NamedTuple):
     """Decoded records as columns of equal length: entry i is a contribution to one row.
 
     A record may make several contributions (one row of its session, one of its tenant) or none; they stand in the order
-    of the records. `indexes[i]` is the record's place among the values that were decoded, in ascending order. A tenant
-    of None is to be taken from the record's headers. `bad` has the places of values that break their contract.
+    of the records. `indexes[i]` is the record's place among the values that were decoded, in ascending order. `codes`
+    are of names of `book`; a tenant of None there is to be taken from the record's headers. Times are in milliseconds
+    since the epoch, values what the table's fold takes. `bad` has the places of values that break their contract.
     """
 
     indexes: Sequence[int]
-    tenants: Sequence[TenantId | None]
-    subjects: Sequence[Subject]
-    at_ms: Sequence[int]
-    values: Sequence[Any]
+    book: NameBook[Any]
+    codes: NumberColumn
+    at_ms: NumberColumn
+    values: Values
     bad: Sequence[tuple[int, ContractError]] = ()
 
+    def __bool__(self) -> bool:
+        return len(self.at_ms) > 0
 
-def chosen(samples: Samples, places: Sequence[int]) -> Samples:
+    @property
+    def names(self) -> list[Name]:
+        """Tenant and subject of each."""
+        return list(map(self.book.names.__getitem__, self.codes.tolist()))
+
+
+def samples_of(
+    indexes: Sequence[int],
+    names: Sequence[Name],
+    at_ms: Sequence[int],
+    values: Iterable[Any],
+    bad: Sequence[tuple[int, ContractError]] = (),
+) -> Samples:
+    """Samples of columns of names, times and objects."""
+    book = _books.current()
+    return Samples(indexes, book, book.codes(names), np.array(at_ms, np.int64), Objects(values), bad)
+
+
+def renamed(samples: Samples, names: Sequence[Name]) -> Samples:
+    """The samples under other names."""
+    book = _books.current()
+    return samples._replace(book=book, codes=book.codes(names))
+
+
+def chosen(samples: Samples, places: Iterable[int]) -> Samples:
     """Some of the samples; `bad` was dealt with."""
+    at = np.fromiter(places, np.int64)
     return Samples(
-        [samples.indexes[p] for p in places],
-        [samples.tenants[p] for p in places],
-        [samples.subjects[p] for p in places],
-        [samples.at_ms[p] for p in places],
-        [samples.values[p] for p in places],
+        [samples.indexes[place] for place in at.tolist()],
+        samples.book,
+        samples.codes[at],
+        samples.at_ms[at],
+        samples.values.take(at),
     )
 
 
@@ -93,7 +146,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class TableKind(Generic[S, V]):
+class TableKind(Generic[S]):
     """What a table is."""
 
     name: str
@@ -107,7 +160,7 @@ class TableKind(Generic[S, V]):
     """Names of the subject's parts: ("tool", "version")."""
     size_ms: int
     """Length of the base windows; 0: one row for all time."""
-    fold: Fold[S, V]
+    fold: Fold[S]
     columns: tuple[Column, ...]
     samples: Callable[[Sequence[bytes], Mode], Samples]
     """Decodes values of the topic; must give the same for a value alone as in any company."""

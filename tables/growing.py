@@ -84,7 +84,7 @@ def meta_row(number: int, source: str) -> Change:
 
 
 def moves(
-    partition: int, rows: Rows, grown: Grown, kinds: Mapping[str, TableKind[Any, Any]], partition_for: Partitioner
+    partition: int, rows: Rows, grown: Grown, kinds: Mapping[str, TableKind[Any]], partition_for: Partitioner
 ) -> Moves:
     """Where the rows of a partition go; rows that were moved before are left alone.
 
@@ -111,7 +111,7 @@ def moves(
     return found
 
 
-def _source_key(raw: bytes, kinds: Mapping[str, TableKind[Any, Any]]) -> bytes | None:
+def _source_key(raw: bytes, kinds: Mapping[str, TableKind[Any]]) -> bytes | None:
     """The Kafka key of a row's records; None: records with other keys are in it too."""
     kind, *parts = msgspec.msgpack.decode(raw)
     if kind == META_KIND:
@@ -136,7 +136,7 @@ def rewritten(raw: bytes, position: int) -> bytes:
 class Results:
     """An experiment table's results, added up from the units of one partition."""
 
-    def __init__(self, kind: TableKind[AbState, Any]) -> None:
+    def __init__(self, kind: TableKind[AbState]) -> None:
         self._kind = kind
         self._codec = RowCodec(kind)
         self._units = RowCodec(ab_units.KIND)

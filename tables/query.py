@@ -50,7 +50,7 @@ _EARLIEST_MS, _LATEST_MS = 0, 253_402_300_799_000
 class Query:
     """A question that can be answered. Times are milliseconds since the epoch; in a table without windows all are 0."""
 
-    kind: TableKind[Any, Any]
+    kind: TableKind[Any]
     tenant_id: TenantId
     channels: tuple[str, ...]
     parts: tuple[str | None, ...]
@@ -108,7 +108,7 @@ class Query:
 
 
 def parse(
-    kind: TableKind[Any, Any], params: Mapping[str, str], *, tenant_id: TenantId, channels: tuple[str, ...], now_ms: int
+    kind: TableKind[Any], params: Mapping[str, str], *, tenant_id: TenantId, channels: tuple[str, ...], now_ms: int
 ) -> Query:
     """The question that an address asks.
 
@@ -174,7 +174,7 @@ def rfc3339(at_ms: int) -> str:
     return moment_of(at_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _range(kind: TableKind[Any, Any], params: Mapping[str, str], now_ms: int) -> tuple[int, int, int, int]:
+def _range(kind: TableKind[Any], params: Mapping[str, str], now_ms: int) -> tuple[int, int, int, int]:
     size_ms = _multiple("size", params, kind, default_ms=kind.size_ms, most_ms=MAX_SIZE_MS)
     step_ms = _multiple("step", params, kind, default_ms=size_ms, most_ms=size_ms)
     to_ms = moment_ms("to", params.get("to", "now"), now_ms)
@@ -189,7 +189,7 @@ def _range(kind: TableKind[Any, Any], params: Mapping[str, str], now_ms: int) ->
 def _multiple(
     field: Literal["size", "step"],
     params: Mapping[str, str],
-    kind: TableKind[Any, Any],
+    kind: TableKind[Any],
     *,
     default_ms: int,
     most_ms: int,

@@ -17,11 +17,13 @@ from enum import StrEnum
 from typing import Any, Generic, NamedTuple
 
 import msgspec
+import numpy as np
 
 from contracts import envelope
 from contracts.errors import ContractError
 from contracts.names import Mode, TenantId
-from tables.fold import S, Summary, TableKind, V
+from tables.columns import grouped
+from tables.fold import S, Samples, Summary, TableKind, chosen, renamed
 from tables.rows import WindowKey
 from tables.windows import window_start_ms
 
@@ -64,10 +66,10 @@ class Wanted:
     future_skew_ms: int
 
 
-class Recomputation(Generic[S, V]):
+class Recomputation(Generic[S]):
     """The windows of one partition, from all records that were handed in so far."""
 
-    def __init__(self, kind: TableKind[S, V], wanted: Wanted) -> None:
+    def __init__(self, kind: TableKind[S], wanted: Wanted) -> None:
         self.kind = kind
         self.wanted = wanted
         self.records = 0
@@ -84,9 +86,13 @@ class Recomputation(Generic[S, V]):
     def fold(self, page: Page) -> None:
         """Take in records, each exactly once, in offset order."""
         self.records += len(page.values)
-        for key, values in self._grouped(page).items():
-            self.contributions += len(values)
-            self.kind.fold.add(self._state(WindowKey(*key)), values)
+        samples = self._wanted(page)
+        if samples:
+            self.contributions += len(samples.values)
+            size_ms = self.kind.size_ms
+            groups = grouped(samples.codes, samples.at_ms - samples.at_ms % size_ms, samples.values)
+            states = list(map(self._state, map(samples.book.key, groups.codes, groups.starts_ms)))
+            self.kind.fold.add_each(states, groups.bounds, groups.values)
         if len(self._hot) > HOT_ROWS:
             self._pack_oldest()
 
@@ -122,23 +128,21 @@ class Recomputation(Generic[S, V]):
         self._hot = {}
         self._cold = {WindowKey(TenantId(tenant), subject, at): bytes(raw) for tenant, subject, at, raw in rows}
 
-    def _grouped(self, page: Page) -> dict[tuple[TenantId, tuple[str, ...], int], list[V]]:
-        wanted, size_ms = self.wanted, self.kind.size_ms
-        (from_ms, to_ms), only = wanted.span, wanted.tenant_id
-        record_ms, skew_ms = page.record_ms, wanted.future_skew_ms
-        samples = self.kind.samples(page.values, wanted.mode)
-        groups: dict[tuple[TenantId, tuple[str, ...], int], list[V]] = {}
+    def _wanted(self, page: Page) -> Samples:
+        """The samples in a page that go into a window that is asked for."""
+        (from_ms, to_ms), only = self.wanted.span, self.wanted.tenant_id
+        samples = _with_tenants(self.kind.samples(page.values, self.wanted.mode), page)
+        limit_ms = np.array(page.record_ms, np.int64)[samples.indexes] + self.wanted.future_skew_ms
+        samples = chosen(samples, np.flatnonzero(samples.at_ms <= limit_ms))
         newest_ms = self.newest_ms
-        columns = (samples.indexes, samples.tenants, samples.subjects, samples.at_ms, samples.values)
-        for index, named, subject, at_ms, value in zip(*columns, strict=True):
-            tenant = named or _tenant_of(page.headers(index))
-            if tenant is None or at_ms > record_ms[index] + skew_ms:
-                continue
-            if newest_ms.get(tenant, -1) < at_ms:
+        names = samples.names
+        for (tenant, _), at_ms in zip(names, samples.at_ms.tolist(), strict=True):
+            if tenant is not None and newest_ms.get(tenant, -1) < at_ms:
                 newest_ms[tenant] = at_ms
-            if from_ms <= at_ms < to_ms and (only is None or tenant == only):
-                groups.setdefault((tenant, subject, at_ms - at_ms % size_ms), []).append(value)
-        return groups
+        within = (samples.at_ms >= from_ms) & (samples.at_ms < to_ms)
+        if only is not None:
+            within &= np.fromiter((tenant == only for tenant, _ in names), np.bool_, len(names))
+        return chosen(samples, np.flatnonzero(within))
 
     def _state(self, key: WindowKey) -> S:
         held = self._hot.get(key)
@@ -174,7 +178,7 @@ class Change(StrEnum):
     """No record belongs to a row that the table has; it would become empty. Refused unless forced."""
 
 
-def change_of(kind: TableKind[S, Any], before: S | None, after: S | None) -> Change:
+def change_of(kind: TableKind[S], before: S | None, after: S | None) -> Change:
     """How a window's row changes from `before` to `after`; at least one of them is there."""
     fold = kind.fold
     if before is None:
@@ -187,7 +191,7 @@ def change_of(kind: TableKind[S, Any], before: S | None, after: S | None) -> Cha
     return Change.SHRINKS if shrinks else Change.CHANGED
 
 
-def count_of(kind: TableKind[Any, Any], summary: Summary) -> float:
+def count_of(kind: TableKind[Any], summary: Summary) -> float:
     """How much is in a row: each table's first column is a count of what was folded."""
     value = summary[kind.columns[0].name]
     return float(value) if isinstance(value, int | float) else 0.0
@@ -210,9 +214,16 @@ def oldest_first(keys: Iterable[WindowKey]) -> list[WindowKey]:
     return sorted(keys, key=lambda key: (key.start_ms, key.tenant_id, key.subject))
 
 
-def _tenant_of(headers: Headers) -> TenantId | None:
-    """The tenant that a record's headers name; None when they cannot be read, which the live table buries."""
-    try:
-        return envelope.from_headers(headers).tenant_id
-    except ContractError:
-        return None
+def _with_tenants(samples: Samples, page: Page) -> Samples:
+    """The samples with the tenants that only headers name; without those whose headers cannot be read, as live."""
+    if not samples.book.has_nameless(samples.codes):
+        return samples
+    names, kept = samples.names, []
+    for place, (index, (tenant, subject)) in enumerate(zip(samples.indexes, samples.names, strict=True)):
+        if tenant is None:
+            try:
+                names[place] = envelope.from_headers(page.headers(index)).tenant_id, subject
+            except ContractError:
+                continue
+        kept.append(place)
+    return renamed(chosen(samples, kept), [names[place] for place in kept])

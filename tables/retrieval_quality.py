@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from contracts.names import Mode, Topic, rag_channel
 from contracts.retrieval import RetrievalSample, decode_retrieval_samples
 from tables import magnitudes, ranking, sketches, tallies
-from tables.fold import Column, Samples, Summary, TableKind
+from tables.fold import Column, OneByOne, Samples, Summary, TableKind, samples_of
 from tables.tallies import Linear
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _judged(gains: Sequence[float], total: int | None) -> tuple[int | None, ...]
     return tuple(None if share is None else _SHARE.steps(share) for share in found)
 
 
-class RetrievalFold:
+class RetrievalFold(OneByOne[Retrievals, Search]):
     """See the module's text."""
 
     format = 1
@@ -225,7 +225,7 @@ class RetrievalFold:
         }
 
 
-def kind(settings: Settings) -> TableKind[Retrievals, Search]:
+def kind(settings: Settings) -> TableKind[Retrievals]:
     """The table, as the settings have it."""
     return TableKind(
         name=NAME,
@@ -243,12 +243,11 @@ def kind(settings: Settings) -> TableKind[Retrievals, Search]:
 
 def _samples(values: Sequence[bytes], mode: Mode) -> Samples:
     batch = decode_retrieval_samples(values, mode=mode)
-    return Samples(
+    return samples_of(
         indexes=batch.indexes,
-        tenants=[sample.tenant_id for sample in batch.samples],
-        subjects=[(sample.index,) for sample in batch.samples],
+        names=[(sample.tenant_id, (sample.index,)) for sample in batch.samples],
         at_ms=[sample.ts_ms for sample in batch.samples],
-        values=[search_of(sample) for sample in batch.samples],
+        values=map(search_of, batch.samples),
         bad=batch.bad,
     )
 

@@ -57,7 +57,7 @@ class LocalRows(Protocol):
 class Served:
     """A table that can be asked."""
 
-    kind: TableKind[Any, Any]
+    kind: TableKind[Any]
     local: LocalRows
     retention_ms: int
     """How long its windows are kept, by event time; 0: for ever."""

@@ -8,7 +8,7 @@ their encoded size); those may be dropped at any time.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from contracts.names import TenantId
 from tables.row_codec import Row, RowCodec
@@ -51,12 +51,11 @@ class RowCache(Generic[S]):
         raw = self._store.get(self._number, self._codec.encode_key(key))
         return -1 if raw is None else header_of(raw).position
 
-    def touch(self, plain: Any) -> Row[S]:  # noqa: ANN401 - a WindowKey or a tuple equal to one, which is cheaper to make
+    def touch(self, key: WindowKey) -> Row[S]:
         """The row to be changed, made when there is none. It counts as changed from here on."""
-        row = self._dirty.get(plain)
+        row = self._dirty.get(key)
         if row is not None:
             return row
-        key = WindowKey(*plain)
         row = self._rows.get(key)
         if row is None:
             raw = self._store.get(self._number, self._codec.encode_key(key))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -45,7 +45,7 @@ class Row(Generic[S]):
 class RowCodec(Generic[S]):
     """Writes and reads the rows of one table."""
 
-    def __init__(self, kind: TableKind[S, Any]) -> None:
+    def __init__(self, kind: TableKind[S]) -> None:
         self.kind = kind
         self._known = len(kind.fold.pack(kind.fold.empty()))
 

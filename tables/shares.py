@@ -100,7 +100,7 @@ class WirePart(msgspec.Struct, array_like=True, frozen=True):
     progress: Progress
 
 
-def encode(part: Part, fold: Fold[Any, Any]) -> bytes:
+def encode(part: Part, fold: Fold[Any]) -> bytes:
     """A worker's part as another worker reads it."""
     page = part.page
     packed = [
@@ -111,7 +111,7 @@ def encode(part: Part, fold: Fold[Any, Any]) -> bytes:
     )
 
 
-def decode(raw: bytes, fold: Fold[Any, Any]) -> Part:
+def decode(raw: bytes, fold: Fold[Any]) -> Part:
     """Another worker's part.
 
     Raises:
@@ -130,7 +130,7 @@ def decode(raw: bytes, fold: Fold[Any, Any]) -> Part:
 _parts = msgspec.msgpack.Decoder(WirePart)
 
 
-def merged(left: Share, right: Share, fold: Fold[Any, Any]) -> Share:
+def merged(left: Share, right: Share, fold: Fold[Any]) -> Share:
     """Two shares of one window (other partitions, or other parts of its time); neither is changed."""
     positions = dict(left.positions)
     for partition, position in right.positions.items():
@@ -176,7 +176,7 @@ def line_of(share: Share, query: Query, *, over_ms: int, kept_from_ms: int) -> L
     return line | {"revision": share.revision}
 
 
-def line_names(kind: TableKind[Any, Any]) -> list[str]:
+def line_names(kind: TableKind[Any]) -> list[str]:
     """The names in a line, in order."""
     names = ["tenant_id", *kind.parts]
     names += ["window_start", "window_end"] if kind.size_ms else []

@@ -3,55 +3,33 @@
 Where it stands: `tables.window_partition` folds decoded calls into these states, `agents.tool_calls` gives them to
 it; the next stop of a closed window is `contracts.push`. Everything here is pure.
 
-A contribution is a whole number that holds all that a call says, so that thousands of calls are taken in by a few
-built-in functions over lists:
-
-    bits 0-10 bucket + 1      bit 12 it is known whether a cache answered     from bit 14 latency in microseconds
-    bit 11 it failed          bit 13 a cache answered
-
-A failed call is a `FailedCall`, a number that also has its error's class.
+Calls come as columns (`tables.tool_samples`), and those of all rows are taken in together.
 
 All state is integers, so it is bit-equal under any order and batching.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from contracts.names import Mode, Topic, tool_channel
-from contracts.tools import decode_tool_samples, failures
+from contracts.names import Topic, tool_channel
 from tables import error_classes, sketches, tallies
-from tables.fold import Column, Samples, Summary, TableKind
-from tables.time_column import epoch_ms_of
+from tables.fold import Column, Summary, TableKind
+from tables.tool_samples import BUCKET, FAILED, HIT_BIT, LABEL_BIT, LOOKUP_BIT, Calls, samples_of
 
 if TYPE_CHECKING:
-    from contracts.tools import ToolSample
     from runtime.settings import Settings
     from tables.rows import Subject
 
 NAME = "tool_latency"
 KIND = "tl"
 
-_BUCKET = (1 << 11) - 1
-_FAILED = 1 << 11
-_LOOKUP = 1 << 12
-_HIT = 1 << 13
-_LATENCY = 14
-_FLAGS = (1 << _LATENCY) - 1
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
-# What a cache's answer adds to a packed number.
-_CACHE = {None: 0, False: _LOOKUP, True: _LOOKUP | _HIT}
-
-
-class FailedCall(int):
-    """A packed number with the class of its error."""
-
-    error_class: str
 
 
 @dataclass(slots=True)
@@ -62,7 +40,7 @@ class Latencies:
     errors: int = 0
     sum_us: int = 0
     max_us: int = 0
-    histogram: dict[int, int] = field(default_factory=dict)
+    histogram: Counter[int] = field(default_factory=Counter)
     classes: dict[str, int] = field(default_factory=dict)
     hits: int = 0
     lookups: int = 0
@@ -77,28 +55,30 @@ class LatencyFold:
         """No calls."""
         return Latencies()
 
-    def add(self, state: Latencies, values: Sequence[int]) -> None:
-        """Take in calls, packed as the module's text says."""
-        codes = [value & _FLAGS for value in values]
-        state.count += len(values)
-        state.sum_us += (sum(values) - sum(codes)) >> _LATENCY
-        state.max_us = max(state.max_us, max(values) >> _LATENCY)
-        counts = state.histogram
-        get = counts.get
-        for code in codes:
-            bucket = (code & _BUCKET) - 1
-            counts[bucket] = get(bucket, 0) + 1
-        if max(codes) > _BUCKET:
-            self._add_flags(state, values, codes)
+    def add(self, state: Latencies, calls: Calls) -> None:
+        """Take in calls."""
+        self.add_each([state], [0, len(calls)], calls)
 
-    def _add_flags(self, state: Latencies, values: Sequence[int], codes: Sequence[int]) -> None:
-        flags = [code >> 11 for code in codes]
-        state.lookups += sum([flag >> 1 & 1 for flag in flags])
-        state.hits += sum([flag >> 2 for flag in flags])
-        for value in values:
-            if value & _FAILED:
-                state.errors += 1
-                error_classes.count(state.classes, getattr(value, "error_class", error_classes.UNKNOWN))
+    def add_each(self, states: Sequence[Latencies], bounds: Sequence[int], values: Calls) -> None:
+        """See `Fold`."""
+        us, flags, firsts = values.us, values.flags, bounds[:-1]
+        buckets = ((flags & BUCKET) - 1).tolist()
+        lookups = np.add.reduceat(flags >> LOOKUP_BIT & 1, firsts).tolist()
+        hits = np.add.reduceat(flags >> HIT_BIT & 1, firsts).tolist()
+        sums, longest = np.add.reduceat(us, firsts).tolist(), np.maximum.reduceat(us, firsts).tolist()
+        for row, state in enumerate(states):
+            first, end = bounds[row], bounds[row + 1]
+            state.count += end - first
+            state.sum_us += sums[row]
+            state.max_us = max(state.max_us, longest[row])
+            state.lookups += lookups[row]
+            state.hits += hits[row]
+            state.histogram.update(buckets[first:end])
+        failed = np.flatnonzero(flags & FAILED)
+        rows = np.searchsorted(bounds, failed, side="right") - 1
+        for row, label in zip(rows.tolist(), (flags[failed] >> LABEL_BIT).tolist(), strict=True):
+            states[row].errors += 1
+            error_classes.count(states[row].classes, values.labels[label])
 
     def merge(self, left: Latencies, right: Latencies) -> Latencies:
         """Two windows as one longer one."""
@@ -107,7 +87,7 @@ class LatencyFold:
             errors=left.errors + right.errors,
             sum_us=left.sum_us + right.sum_us,
             max_us=max(left.max_us, right.max_us),
-            histogram=sketches.merged(left.histogram, right.histogram),
+            histogram=Counter(sketches.merged(left.histogram, right.histogram)),
             classes=error_classes.merged(left.classes, right.classes),
             hits=left.hits + right.hits,
             lookups=left.lookups + right.lookups,
@@ -129,7 +109,7 @@ class LatencyFold:
     def unpack(self, fields: Sequence[Any]) -> Latencies:
         """The state of `pack`ed fields; the first five are in every release."""
         count, errors, sum_us, max_us, packed, *later = fields
-        return Latencies(count, errors, tallies.unpack_int(sum_us), max_us, sketches.unpack(packed), *later)
+        return Latencies(count, errors, tallies.unpack_int(sum_us), max_us, Counter(sketches.unpack(packed)), *later)
 
     def summarise(self, state: Latencies) -> Summary:
         """Percentiles within 1 %, the rest exact; latencies in milliseconds."""
@@ -173,7 +153,7 @@ COLUMNS = (
 FOLD = LatencyFold()
 
 
-def kind(settings: Settings) -> TableKind[Latencies, int]:
+def kind(settings: Settings) -> TableKind[Latencies]:
     """The table, with windows as long as the settings say."""
     return TableKind(
         name=NAME,
@@ -192,31 +172,3 @@ def kind(settings: Settings) -> TableKind[Latencies, int]:
 def channel_of(subject: Subject) -> str:
     """The channel of a tool, whatever its version."""
     return tool_channel(subject[0])
-
-
-_latency, _tool, _version = attrgetter("latency_ms"), attrgetter("tool"), attrgetter("tool_version")
-_tenant, _cache_hit = attrgetter("tenant"), attrgetter("cache_hit")
-
-
-def samples_of(values: Sequence[bytes], mode: Mode) -> Samples:
-    """Calls of a list of payloads. The subject is (tool, version); the version is "" where none is told."""
-    samples, indexes, bad, at_ms = decode_tool_samples(values, mode=mode, time_column=epoch_ms_of)
-    # Half to even, as Python's round does.
-    us = np.rint(np.fromiter(map(_latency, samples), np.float64, len(samples)) * 1000.0).astype(np.int64)
-    cache = np.fromiter(map(_CACHE.__getitem__, map(_cache_hit, samples)), np.int64, len(samples))
-    calls: list[int] = (us << _LATENCY | cache | (sketches.buckets_of(us) + 1)).tolist()
-    for place in failures(samples):
-        calls[place] = failed = FailedCall(calls[place] | _FAILED)
-        failed.error_class = error_classes.name_of(samples[place].error_class, samples[place].status)
-    tenants = list(map(_tenant, samples))
-    if not all(type(tenant) is str and tenant for tenant in set(tenants)):
-        tenants = [sample.tenant_id for sample in samples]
-    return Samples(indexes, tenants, _subjects(samples), at_ms, calls, bad)
-
-
-def _subjects(samples: Sequence[ToolSample]) -> list[Subject]:
-    tools, versions = list(map(_tool, samples)), set(map(_version, samples))
-    if versions == {None}:
-        pairs = {tool: (tool, "") for tool in set(tools)}
-        return list(map(pairs.__getitem__, tools))
-    return [(sample.tool, sample.tool_version or "") for sample in samples]

@@ -15,9 +15,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from operator import sub
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from contracts.names import TenantId
+from tables.columns import NameBook, NumberColumn, Values, grouped
 from tables.fold import Samples, TableKind, chosen
 from tables.row_cache import RowCache
 from tables.row_codec import Row, RowCodec
@@ -51,13 +56,22 @@ class Outcome:
     """Places in the samples, with what became of them."""
 
 
+class _Waiting(NamedTuple):
+    """Samples of a chunk that wait to be grouped."""
+
+    book: NameBook[Any]
+    codes: NumberColumn
+    starts_ms: NumberColumn
+    values: Values
+
+
 class WindowPartition(Generic[S]):
     """Rows of one partition; `number` is both the source's and the changelog's partition."""
 
     def __init__(
         self,
         number: int,
-        kind: TableKind[S, Any],
+        kind: TableKind[S],
         rules: WindowRules,
         store: RowStore,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -75,7 +89,7 @@ class WindowPartition(Generic[S]):
         self._codec: RowCodec[S] = RowCodec(kind)
         self._store = store
         self._rows = RowCache(number, self._codec, store, cache_bytes)
-        self._groups: dict[Any, list[Any]] = {}
+        self._waiting: list[_Waiting] = []
         self._touched: dict[WindowKey, Row[S]] = {}
         self._index = WindowIndex(rules.size_ms)
         self._expiry = WindowExpiry(number, self._codec, store, self._rows.has_dirty, self._index, self.marks, rules)
@@ -101,22 +115,21 @@ class WindowPartition(Generic[S]):
         `offsets` and `record_ms` (record timestamps) are of the records that `samples.indexes` point into. Every tenant
         is given. The chunk's records were not folded in part before: a chunk is taken whole.
         """
-        if not samples.at_ms:
+        if not samples:
             return Outcome()
         if self._base:
             offsets = [self._base + offset for offset in offsets]
         last = offsets[samples.indexes[-1]]
         if offsets[samples.indexes[0]] <= self.position:
-            suspects = set(samples.tenants)
+            suspects = np.ones(len(samples.at_ms), np.bool_)
         else:
             suspects = self._suspects(samples, record_ms)
         outcome = Outcome()
-        if suspects:
+        if suspects.any():
             self.apply_waiting()
-            places = [place for place, tenant in enumerate(samples.tenants) if tenant in suspects]
-            self._fold_each(samples, places, offsets, record_ms, now_s, outcome)
-            samples = chosen(samples, [p for p, tenant in enumerate(samples.tenants) if tenant not in suspects])
-        if samples.at_ms:
+            self._fold_each(samples, np.flatnonzero(suspects).tolist(), offsets, record_ms, now_s, outcome)
+            samples = chosen(samples, np.flatnonzero(~suspects))
+        if samples:
             self._fold_groups(samples, now_s, outcome)
         self.position = max(self.position, last)
         return outcome
@@ -127,48 +140,61 @@ class WindowPartition(Generic[S]):
         touched, self._touched = self._touched, {}
         return list(touched.items())
 
-    def _suspects(self, samples: Samples, record_ms: Sequence[int]) -> set[TenantId | None]:
-        """Tenants with an event that may be too late or too early; all of theirs are looked at one by one, in order."""
+    def _suspects(self, samples: Samples, record_ms: Sequence[int]) -> NDArray[np.bool_]:
+        """Samples of tenants with an event that may be too late or too early; they are looked at one by one, in order.
+
+        Shape (n,).
+        """
         at_ms, size_ms = samples.at_ms, self.rules.size_ms
-        newest_ms = max(at_ms)
+        newest_ms = int(at_ms.max())
         newest_start_ms = window_start_ms(max(newest_ms, self.marks.newest_ms), size_ms)
         kept_ms, limit_ms = newest_start_ms - self.rules.accept_late_ms, min(record_ms) + self.rules.future_skew_ms
-        if newest_ms <= limit_ms and min(at_ms) > kept_ms:
-            return set()
-        return {tenant for tenant, at in zip(samples.tenants, at_ms, strict=True) if not kept_ms < at <= limit_ms}
+        apart = (at_ms <= kept_ms) | (at_ms > limit_ms)
+        if not apart.any():
+            return apart
+        names = samples.book.names
+        tenants = {names[code][0] for code in samples.codes[apart].tolist()}
+        codes = [code for code in np.unique(samples.codes).tolist() if names[code][0] in tenants]
+        return np.isin(samples.codes, codes)
 
     def _fold_groups(self, samples: Samples, now_s: float, outcome: Outcome) -> None:
-        size_ms = self.rules.size_ms
-        # Hardly any chunk has an event for a window that is over; then its groups are its own.
-        oldest_end_ms = window_start_ms(min(samples.at_ms), size_ms) + size_ms
-        some_are_over = oldest_end_ms + self.rules.lateness_ms <= max(*samples.at_ms, self.marks.newest_ms)
-        if some_are_over:
+        book, codes, at_ms, size_ms = samples.book, samples.codes, samples.at_ms, self.rules.size_ms
+        starts_ms = at_ms - at_ms % size_ms
+        if self._waiting and self._waiting[0].book is not book:
             self.apply_waiting()
-        get = self._groups.get
-        for tenant, subject, at, value in zip(
-            samples.tenants, samples.subjects, samples.at_ms, samples.values, strict=True
-        ):
-            key = (tenant, subject, at - at % size_ms)
-            group = get(key)
-            if group is None:
-                self._groups[key] = [value]
-            else:
-                group.append(value)
-        tenants: Iterable[Any] = samples.tenants
-        self.marks.observe_all(tenants, samples.at_ms, now_s)
-        if some_are_over:
-            outcome.late_count += sum(len(group) for key, group in self._groups.items() if self._is_late(key, now_s))
+        self._waiting.append(_Waiting(book, codes, starts_ms, samples.values))
+        self._observe(book, codes, at_ms, now_s)
+        # Hardly any chunk has an event for a window that is over.
+        if int(starts_ms.min()) + size_ms + self.rules.lateness_ms <= self.marks.newest_ms:
+            groups = grouped(codes, starts_ms, samples.values)
+            sizes = map(sub, groups.bounds[1:], groups.bounds)
+            keys = map(book.key, groups.codes, groups.starts_ms)
+            outcome.late_count += sum(size for key, size in zip(keys, sizes, strict=True) if self._is_late(key, now_s))
+
+    def _observe(self, book: NameBook[Any], codes: NumberColumn, at_ms: NumberColumn, now_s: float) -> None:
+        newest_ms = np.full(len(book.names), -1)
+        np.maximum.at(newest_ms, codes, at_ms)
+        present = np.flatnonzero(newest_ms >= 0)
+        tenants = [book.names[code][0] for code in present.tolist()]
+        self.marks.observe_all(tenants, newest_ms[present].tolist(), now_s)  # type: ignore[arg-type]  # every tenant is given
 
     def apply_waiting(self) -> None:
         """Fold what waits in groups."""
-        groups, self._groups = self._groups, {}
-        add, touch = self.kind.fold.add, self._rows.touch
-        for plain, group in groups.items():
-            row = touch(plain)
-            self._has_news(row, plain)
-            add(row.state, group)
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        first, *others = waiting
+        groups = grouped(
+            np.concatenate([each.codes for each in waiting]),
+            np.concatenate([each.starts_ms for each in waiting]),
+            first.values.followed_by([each.values for each in others]),
+        )
+        states: list[S] = []
+        for key in map(first.book.key, groups.codes, groups.starts_ms):
+            row = self._touch(key)
             row.position, row.packed = self.position, b""
-            self._touched[plain] = row
+            states.append(row.state)
+        self.kind.fold.add_each(states, groups.bounds, groups.values)
 
     def _fold_each(
         self,
@@ -179,6 +205,7 @@ class WindowPartition(Generic[S]):
         now_s: float,
         outcome: Outcome,
     ) -> None:
+        names, at = samples.names, samples.at_ms.tolist()
         # A record may contribute to a row more than once: only what was there before the record tells a repeat.
         before: dict[WindowKey, int] = {}
         record = -1
@@ -187,9 +214,9 @@ class WindowPartition(Generic[S]):
             if index != record:
                 record = index
                 before.clear()
-            tenant, at_ms = samples.tenants[place], samples.at_ms[place]
+            (tenant, subject), at_ms = names[place], at[place]
             assert tenant is not None  # noqa: S101 - the caller has filled them in
-            key = WindowKey(tenant, samples.subjects[place], window_start_ms(at_ms, self.rules.size_ms))
+            key = WindowKey(tenant, subject, window_start_ms(at_ms, self.rules.size_ms))
             if at_ms > record_ms[index] + self.rules.future_skew_ms:
                 outcome.apart.append((place, Folded.FUTURE))
             elif offsets[index] <= before.setdefault(key, self._rows.position(key)):
@@ -197,13 +224,11 @@ class WindowPartition(Generic[S]):
             elif self.is_expired(key):
                 outcome.apart.append((place, Folded.EXPIRED))
             else:
-                row = self._rows.touch(key)
-                self._has_news(row, key)
+                row = self._touch(key)
                 self.marks.observe(tenant, at_ms, now_s)
-                self.kind.fold.add(row.state, [samples.values[place]])
+                self.kind.fold.add_each([row.state], (0, 1), samples.values.take(np.array([place])))
                 row.position, row.packed = offsets[index], b""
                 outcome.late_count += self._is_late(key, now_s)
-                self._touched[key] = row
 
     def is_expired(self, key: WindowKey) -> bool:
         """Whether an event for this window comes too late to be counted: decided by the log alone."""
@@ -283,11 +308,13 @@ class WindowPartition(Generic[S]):
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    def _is_late(self, key: Any, now_s: float) -> bool:  # noqa: ANN401 - a WindowKey or a tuple equal to one
-        row = self._rows.get(WindowKey(*key))
+    def _is_late(self, key: WindowKey, now_s: float) -> bool:
+        row = self._rows.get(key)
         return (row is not None and row.announced >= 0) or self.is_over(key, now_s)
 
-    def _has_news(self, row: Row[S], plain: Any) -> None:  # noqa: ANN401 - the same
-        """Note a row that is about to change; one with untold news is noted already."""
+    def _touch(self, key: WindowKey) -> Row[S]:
+        """The row, which is about to change; one with untold news is noted already."""
+        row = self._touched[key] = self._rows.touch(key)
         if not row.unannounced:
-            self._index.changed(WindowKey(*plain))
+            self._index.changed(key)
+        return row

@@ -30,7 +30,7 @@ class Held(NamedTuple):
 
 
 async def rows_of(
-    log: LogRange, place: Partition, span: Span, kind: TableKind[Any, Any], wanted: Wanted, incarnation: str
+    log: LogRange, place: Partition, span: Span, kind: TableKind[Any], wanted: Wanted, incarnation: str
 ) -> Held:
     """The rows of one changelog partition for the windows wanted, as recovery would restore them."""
     lower, upper = scan_bounds(kind.kind, len(kind.parts), *wanted.span)

@@ -75,11 +75,11 @@ class Job:
         self._write("plan.json", msgspec.json.encode(plan))
         return plan
 
-    def save(self, partition: int, next_offset: int, windows: Recomputation[Any, Any]) -> None:
+    def save(self, partition: int, next_offset: int, windows: Recomputation[Any]) -> None:
         """Keep the windows made from the records below `next_offset`."""
         self._write(f"partition-{partition}.rows", msgspec.msgpack.encode(_Rows(next_offset, windows.dump())))
 
-    def load(self, partition: int, into: Recomputation[Any, Any]) -> int | None:
+    def load(self, partition: int, into: Recomputation[Any]) -> int | None:
         """Take up what was kept, and return its next offset; None when nothing was."""
         if not self._keeps:
             return None

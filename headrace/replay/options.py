@@ -36,7 +36,7 @@ class ReplayOptions:
     json_output: bool = False
 
 
-def table_of(settings: Settings, name: str) -> TableKind[Any, Any]:
+def table_of(settings: Settings, name: str) -> TableKind[Any]:
     """The table of the name.
 
     Raises:
@@ -54,7 +54,7 @@ def table_of(settings: Settings, name: str) -> TableKind[Any, Any]:
     return tables[name]
 
 
-def lengths_of(settings: Settings, kind: TableKind[Any, Any]) -> TableSettings:
+def lengths_of(settings: Settings, kind: TableKind[Any]) -> TableSettings:
     """A table's settings; tables of one fold share theirs (audio_quality and audio_quality_tenant)."""
     groups = {name: getattr(settings, name) for name in type(settings).model_fields}
     named = {name: group for name, group in groups.items() if isinstance(group, TableSettings)}

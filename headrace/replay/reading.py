@@ -29,7 +29,7 @@ class Part:
     """One partition of a replay: its source, its windows, and the offset up to which (exclusive) they are made."""
 
     source: Source
-    windows: Recomputation[Any, Any]
+    windows: Recomputation[Any]
     next_offset: int
 
     @property
@@ -47,7 +47,7 @@ class Reader:
         self._job = job
         self._told = told
 
-    async def take_up(self, kind: TableKind[Any, Any], wanted: Wanted, source: Source, stretch: Stretch) -> Part:
+    async def take_up(self, kind: TableKind[Any], wanted: Wanted, source: Source, stretch: Stretch) -> Part:
         """The partition as an earlier run left it, or from the beginning of its stretch."""
         windows = Recomputation(kind, wanted)
         kept = self._job.load(stretch.partition, windows)

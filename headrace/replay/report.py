@@ -28,7 +28,7 @@ _SHOWN_VALUES = 6
 class Report:
     """One replay, as far as it went."""
 
-    kind: TableKind[Any, Any]
+    kind: TableKind[Any]
     span: TimeRange
     records: int
     comparisons: Sequence[Comparison]

@@ -54,7 +54,7 @@ class Replay:
         self._clock = clock
         self._options = options
         self._rules = rules
-        self._kind: TableKind[Any, Any] = table_of(settings, options.table)
+        self._kind: TableKind[Any] = table_of(settings, options.table)
         self._now_ms = int(1000 * clock.wall_s())
         self._span = whole_windows(options, self._kind.size_ms, self._now_ms)
         self._log = LogRange(settings.kafka)

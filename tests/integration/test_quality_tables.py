@@ -92,7 +92,7 @@ async def prepare(settings: Settings) -> None:
     await cluster.stop()
 
 
-async def states(settings: Settings, kind: TableKind[Any, Any]) -> dict[tuple[int, int, tuple[str, ...]], Any]:
+async def states(settings: Settings, kind: TableKind[Any]) -> dict[tuple[int, int, tuple[str, ...]], Any]:
     """State by partition, window start and subject, as the changelog has it last."""
     codec: RowCodec[Any] = RowCodec(kind)
     name = f"{settings.worker.group}-{kind.name}-changelog"
@@ -114,7 +114,7 @@ async def states(settings: Settings, kind: TableKind[Any, Any]) -> dict[tuple[in
     return found
 
 
-async def rows_when(settings: Settings, kind: TableKind[Any, Any], count: int, *, timeout_s: float = 30.0) -> Any:  # noqa: ANN401
+async def rows_when(settings: Settings, kind: TableKind[Any], count: int, *, timeout_s: float = 30.0) -> Any:  # noqa: ANN401
     """The states, as soon as they hold `count` events together."""
     deadline = time.monotonic() + timeout_s
     while True:

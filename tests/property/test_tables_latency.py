@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,10 +16,12 @@ from runtime.settings import Settings
 from tables import sketches
 from tables import tool_latency as tl
 from tables.error_classes import MOST_NAMES, OTHERS, count, merged
-from tables.fold import Samples
+from tables.columns import Name
+from tables.fold import samples_of
 from tables.row_codec import Row, RowCodec
 from tables.rows import WindowKey, newest
 from tables.store import MemoryStore
+from tables.tool_samples import Calls
 from tables.window_partition import Folded, WindowPartition
 from tables.windows import WindowRules
 
@@ -38,13 +42,17 @@ class Call:
     error: str
     cache_hit: bool | None
 
-    def value(self) -> int:
-        plain = self.latency_us << 14 | tl._CACHE[self.cache_hit] | (sketches.bucket_of(self.latency_us) + 1)
-        if not self.error:
-            return plain
-        failed = tl.FailedCall(plain | tl._FAILED)
-        failed.error_class = self.error
-        return failed
+
+
+def column(calls: Sequence[Call]) -> Calls:
+    """The calls as the decoder gives them, made one by one."""
+    labels = sorted({call.error for call in calls if call.error})
+    flags = []
+    for call in calls:
+        cache = {None: 0, False: 1 << 12, True: 3 << 12}[call.cache_hit]
+        failed = 1 << 11 | labels.index(call.error) << 14 if call.error else 0
+        flags.append(cache | failed | (sketches.bucket_of(call.latency_us) + 1))
+    return Calls(np.array([call.latency_us for call in calls], np.int64), np.array(flags, np.int64), labels)
 
 
 def calls_within(span_ms: int) -> st.SearchStrategy[list[Call]]:
@@ -80,13 +88,8 @@ class Worker:
 
     def fold(self, log: list[Call], start: int, stop: int) -> None:
         taken = log[start:stop]
-        samples = Samples(
-            range(len(taken)),
-            [TenantId(c.tenant) for c in taken],
-            [(c.tool, "") for c in taken],
-            [c.at_ms for c in taken],
-            [c.value() for c in taken],
-        )
+        names: list[Name] = [(TenantId(c.tenant), (c.tool, "")) for c in taken]
+        samples = samples_of(range(len(taken)), names, [c.at_ms for c in taken], ())._replace(values=column(taken))
         outcome = self.partition.fold(samples, range(start, stop), [c.at_ms for c in taken], 0.0)
         self.apart.update(folded for _, folded in outcome.apart)
 
@@ -170,13 +173,13 @@ def test_recovery_keeps_the_highest_position_in_any_order(log: list[Call], rando
 def test_any_order_of_the_calls_and_of_merging_gives_the_same_state(log: list[Call], random: Random):
     whole = tl.Latencies()
     if log:
-        tl.FOLD.add(whole, [call.value() for call in log])
+        tl.FOLD.add(whole, column(log))
     shuffled = random.sample(log, len(log))
     parts = []
     while shuffled:
         size = random.randint(1, len(shuffled))
         part = tl.Latencies()
-        tl.FOLD.add(part, [call.value() for call in shuffled[:size]])
+        tl.FOLD.add(part, column(shuffled[:size]))
         parts.append(part)
         shuffled = shuffled[size:]
     random.shuffle(parts)
@@ -192,7 +195,7 @@ states = st.builds(
     errors=st.integers(0, 2**62),
     sum_us=st.integers(0, 2**62),
     max_us=st.integers(0, 2**62),
-    histogram=st.dictionaries(st.integers(-1, sketches.HIGH), st.integers(1, 2**40)),
+    histogram=st.dictionaries(st.integers(-1, sketches.HIGH), st.integers(1, 2**40)).map(Counter),
     classes=st.dictionaries(st.text(max_size=8), st.integers(1, 2**40), max_size=MOST_NAMES),
     hits=st.integers(0, 2**62),
     lookups=st.integers(0, 2**62),
@@ -211,7 +214,7 @@ def test_a_row_survives_its_encoding_with_what_a_newer_release_added(
 
 def test_a_sum_beyond_64_bits_survives_its_encoding():
     # Ten million calls of eleven days, in one window.
-    row = Row(tl.Latencies(count=20_000_000, sum_us=20_000_000 * 10**12, max_us=10**12, histogram={1: 20_000_000}))
+    row = Row(tl.Latencies(count=20_000_000, sum_us=20_000_000 * 10**12, max_us=10**12, histogram=Counter({1: 20_000_000})))
     assert CODEC.decode(CODEC.encode(row)) == row
 
 

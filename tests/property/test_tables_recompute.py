@@ -20,7 +20,7 @@ from tables.store import MemoryStore
 from tables.window_partition import WindowPartition
 from tables.windows import WindowRules
 
-KIND: TableKind[Any, Any] = tool_latency.kind(Settings())
+KIND: TableKind[Any] = tool_latency.kind(Settings())
 SIZE_MS = KIND.size_ms
 T0 = 1_700_000_000_000 // SIZE_MS * SIZE_MS
 SKEW_MS = 60_000
@@ -79,14 +79,14 @@ def pages(calls: Sequence[Call], lengths: Sequence[int]) -> list[Page]:
     return made
 
 
-def recomputed(made: Sequence[Page], span: TimeRange, tenant: str | None = None) -> Recomputation[Any, Any]:
+def recomputed(made: Sequence[Page], span: TimeRange, tenant: str | None = None) -> Recomputation[Any]:
     found = Recomputation(KIND, Wanted(span, None if tenant is None else TenantId(tenant), "compat", SKEW_MS))
     for page in made:
         found.fold(page)
     return found
 
 
-def states(found: Recomputation[Any, Any]) -> dict[WindowKey, Any]:
+def states(found: Recomputation[Any]) -> dict[WindowKey, Any]:
     return {key: KIND.fold.pack(found.state(key)) for key in found.keys()}  # noqa: SIM118 - keys is a list of its own
 
 

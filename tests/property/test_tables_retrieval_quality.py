@@ -50,7 +50,7 @@ retrievals = st.lists(retrieval(), max_size=10)
 def values(events: list[dict[str, Any]]) -> list[Search]:
     samples = KIND.samples([msgspec.json.encode(event) for event in events], "strict")
     assert not samples.bad
-    assert set(samples.subjects) <= {("docs",)}
+    assert {subject for _, subject in samples.names} <= {("docs",)}
     return list(samples.values)
 
 

@@ -156,7 +156,8 @@ async def tell_owner(settings: Settings, key: WindowKey, numbers: Iterable[int],
     codec: RowCodec[Any] = RowCodec(kind)
     row: Row[Any] = Row(kind.fold.empty(), position=read_up_to, announced=read_up_to)
     payloads = [call(number, key.start_ms)[1] for number in numbers]
-    kind.fold.add(row.state, kind.samples(payloads, settings.contracts.mode).values)
+    calls = kind.samples(payloads, settings.contracts.mode).values
+    kind.fold.add_each([row.state], (0, len(calls)), calls)
     source, commands = (kafka_topic(settings.prefix, topic) for topic in (Topic.TOOLS, Topic.REPLACEMENTS))
     admin = Admin(settings.kafka)
     await admin.start()

@@ -65,7 +65,7 @@ class Worker:
 
 @asynccontextmanager
 async def workers(
-    kind: TableKind[Any, Any],
+    kind: TableKind[Any],
     owned: list[set[int]],
     *,
     timeout_s: float = 2.0,

@@ -24,7 +24,7 @@ T0 = 1_700_006_400_000 // 86_400_000 * 86_400_000
 ALL = ("tools:*", "voice:*", "rag:*", "experiments:*")
 
 
-def latency_kind(**changes: Any) -> TableKind[Any, Any]:  # noqa: ANN401 - any of a TableKind's fields
+def latency_kind(**changes: Any) -> TableKind[Any]:  # noqa: ANN401 - any of a TableKind's fields
     """tool_latency with windows of 10 s; `changes` make another table of it."""
     return replace(tool_latency.kind(Settings.model_construct(tool_latency=Settings().tool_latency)), **changes)
 
@@ -33,7 +33,7 @@ def latency_kind(**changes: Any) -> TableKind[Any, Any]:  # noqa: ANN401 - any o
 class Local:
     """A worker's part of a table, without Faust."""
 
-    kind: TableKind[Any, Any]
+    kind: TableKind[Any]
     rows: MemoryStore = field(default_factory=MemoryStore)
     active: frozenset[int] = frozenset({0})
     progress: Progress = NO_PROGRESS
@@ -51,7 +51,8 @@ class Local:
     ) -> None:
         """A row with these calls; positions count up, as offsets do."""
         row: Row[Any] = Row(self.kind.fold.empty())
-        self.kind.fold.add(row.state, self.kind.samples([_call(ms) for ms in latencies_ms], "compat").values)
+        calls = self.kind.samples([_call(ms) for ms in latencies_ms], "compat").values
+        self.kind.fold.add_each([row.state], (0, len(calls)), calls)
         row.position = self._positions.get(partition, -1) + len(latencies_ms)
         self._positions[partition] = row.position
         row.announced = row.position if closed else -1
@@ -64,7 +65,7 @@ class Local:
 
 
 def ask(
-    kind: TableKind[Any, Any],
+    kind: TableKind[Any],
     params: Mapping[str, str] | None = None,
     *,
     now_ms: int = T0,

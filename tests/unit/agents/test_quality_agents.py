@@ -37,7 +37,7 @@ FOUND = {"results": 3, "scores": [0.9, 0.8, 0.7], "relevance": [0, 1, 1], "relev
 class Bench:
     """One partition of one table, driven as the runner drives it."""
 
-    def __init__(self, kind: TableKind[Any, Any], messages: WindowMessages[Any]) -> None:
+    def __init__(self, kind: TableKind[Any], messages: WindowMessages[Any]) -> None:
         self.kind = kind
         self.clock = ManualClock(START)
         self.store = MemoryStore()

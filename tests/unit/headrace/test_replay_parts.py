@@ -190,7 +190,7 @@ def job(state: Path, **more: Any) -> Job:  # noqa: ANN401 - any option
     return Job(options, whole_windows(options, SIZE_MS, NOON_MS), ("h", "workers"))
 
 
-def windows() -> Recomputation[Any, Any]:
+def windows() -> Recomputation[Any]:
     kind = table_of(Settings(), "tool_latency")
     return Recomputation(kind, Wanted(TimeRange(0, 1), None, "compat", SKEW_MS))
 

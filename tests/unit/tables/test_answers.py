@@ -95,8 +95,8 @@ def test_the_first_part_of_a_key_is_what_the_source_is_keyed_by(event: str):
     raw = (ROOT / "contracts" / "events" / event / "1.sample.json").read_bytes()
     decoded = decode(raw, mode="strict").event
     kinds = [kind for kind in catalogue(Settings()).values() if not kind.merged_when_read]
-    subjects = [kind.samples([raw], "strict").subjects for kind in kinds]
-    assert [found[0][0] for found in subjects if found] == [subject_of(decoded)]
+    names = [kind.samples([raw], "strict").names for kind in kinds]
+    assert [found[0][1][0] for found in names if found] == [subject_of(decoded)]
 
 
 def test_a_worker_gives_up_on_others_before_the_gateway_gives_up_on_it():

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.names import TenantId
 from runtime.settings import Settings
 from tables import tool_latency as tl
-from tables.fold import Samples
+from tables.columns import Name
+from tables.fold import samples_of
 from tables.row_codec import Row
 from tables.rows import WindowKey
 from tables.start_ranges import StartRanges
 from tables.store import MemoryStore
+from tables.tool_samples import Calls
 from tables.window_expiry import MOST_KEYS
 from tables.window_partition import Folded, WindowPartition
 from tables.windows import WindowRules
@@ -35,9 +38,9 @@ class Bench:
     def events(self, *events: tuple[str, int], record_ms: int = NOW_MS) -> list[tuple[int, Folded]]:
         self.rows.marks.observe_broker(record_ms, self.now_s)
         count = len(events)
-        samples = Samples(
-            range(count), [TenantId(t) for t, _ in events], [("t", "")] * count, [at for _, at in events], [1] * count
-        )
+        names: list[Name] = [(TenantId(tenant), ("t", "")) for tenant, _ in events]
+        calls = Calls(np.ones(count, np.int64), np.ones(count, np.int64), ())
+        samples = samples_of(range(count), names, [at for _, at in events], ())._replace(values=calls)
         offsets = range(self.offset, self.offset + count)
         self.offset += count
         return self.rows.fold(samples, offsets, [record_ms] * count, self.now_s).apart

@@ -1,0 +1,145 @@
+"""Columns of contributions: what each is about, as a number, and groups of them by row. Pure.
+
+A row's name (tenant, subject) is looked up once for each contribution and is a small whole number from there on, its
+code: so that thousands of contributions are put into groups by sorting numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.names import TenantId
+from tables.rows import Subject, WindowKey
+
+V = TypeVar("V")
+R = TypeVar("R", bound=Hashable)
+
+NumberColumn = NDArray[np.int64]
+_key = partial(tuple.__new__, WindowKey)
+# What a row is about; the tenant is None where only the record's headers tell it.
+Name = tuple[TenantId | None, Subject]
+# A book with so many entries is full, which bounds its memory; then another one is begun.
+MOST_NAMES = 100_000
+
+
+class NameBook(dict[R, int], Generic[R]):
+    """Codes of names, by something that is quick to get at and says the name.
+
+    Args:
+        name_of: the name that something says; None when it says none, which is remembered as NO_NAME.
+    """
+
+    NO_NAME = -1
+
+    def __init__(self, name_of: Callable[[R], Name | None]) -> None:
+        super().__init__()
+        self._name_of = name_of
+        self.names: list[Name] = []
+        """By code."""
+        self._nameless: set[int] = set()
+
+    def __missing__(self, said: R) -> int:
+        name = self._name_of(said)
+        code = self.NO_NAME
+        if name is not None:
+            code = len(self.names)
+            self.names.append(name)
+            if name[0] is None:
+                self._nameless.add(code)
+        self[said] = code
+        return code
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another book is to be begun."""
+        return len(self) > MOST_NAMES
+
+    def codes(self, said: Sequence[R]) -> NumberColumn:
+        """The code of each, shape (n,)."""
+        return np.fromiter(map(self.__getitem__, said), np.int64, len(said))
+
+    def key(self, code: int, start_ms: int) -> WindowKey:
+        """The row of a name and a window's start."""
+        return _key((*self.names[code], start_ms))
+
+    def has_nameless(self, codes: NumberColumn) -> bool:
+        """Whether one of them has no tenant."""
+        return bool(self._nameless) and not self._nameless.isdisjoint(codes.tolist())
+
+
+class Books(Generic[R]):
+    """The book that is begun, and the next one when it is full."""
+
+    def __init__(self, name_of: Callable[[R], Name | None]) -> None:
+        self._name_of = name_of
+        self._book = NameBook(name_of)
+
+    def current(self) -> NameBook[R]:
+        """A book with room."""
+        if self._book.is_full:
+            self._book = NameBook(self._name_of)
+        return self._book
+
+
+class Values(Protocol):
+    """A column of contributions."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, places: NumberColumn) -> Self:
+        """Those at these places, in their order."""
+        ...
+
+    def followed_by(self, others: Sequence[Self]) -> Self:
+        """This column and then the others; their codes are of one book."""
+        ...
+
+
+class Objects(list[V]):
+    """A column of objects."""
+
+    def take(self, places: NumberColumn) -> Objects[V]:
+        """Those at these places, in their order."""
+        return Objects(map(self.__getitem__, places.tolist()))
+
+    def followed_by(self, others: Sequence[Objects[V]]) -> Objects[V]:
+        """This column and then the others."""
+        return Objects([*self, *(value for other in others for value in other)])
+
+
+class Groups(NamedTuple):
+    """Contributions in order of their rows, and in each row's in the order in which they came.
+
+    The values of row i, which is named `codes[i]` and begins at `starts_ms[i]`, are values[bounds[i] : bounds[i + 1]].
+    Two codes may have the same name.
+    """
+
+    codes: list[int]
+    starts_ms: list[int]
+    bounds: list[int]
+    values: Any
+
+
+def grouped(codes: NumberColumn, starts_ms: NumberColumn, values: Values) -> Groups:
+    """Group contributions, at least one, by code and window start; all three are of equal length."""
+    order = _order(codes, starts_ms)
+    codes, starts_ms = codes[order], starts_ms[order]
+    first = np.flatnonzero((codes[1:] != codes[:-1]) | (starts_ms[1:] != starts_ms[:-1])) + 1
+    first = np.concatenate(([0], first))
+    return Groups(codes[first].tolist(), starts_ms[first].tolist(), [*first.tolist(), len(codes)], values.take(order))
+
+
+def _order(codes: NumberColumn, starts_ms: NumberColumn) -> NumberColumn:
+    """The places in order of code, start and place."""
+    count = len(codes)
+    oldest_ms = int(starts_ms.min())
+    width = int(starts_ms.max()) - oldest_ms + 1
+    if (int(codes.max()) + 1) * width * count >= 1 << 63:
+        return np.lexsort((starts_ms, codes))
+    # Sorting one number that says all three is ten times faster.
+    return np.sort((codes * width + (starts_ms - oldest_ms)) * count + np.arange(count)) % count
