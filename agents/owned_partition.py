@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agents.flush_pace import FlushPace
-from contracts.errors import HeadraceError
+from contracts.errors import HeadraceError, Kind
 from reliability.backoff import full_jitter_s
 from runtime.logs import get_logger
 
@@ -212,6 +212,8 @@ class OwnedPartition:
             try:
                 await step()
             except HeadraceError as error:
+                if error.kind is not Kind.TRANSIENT:
+                    raise  # no waiting mends it: the runner ends the process
                 pause_s = full_jitter_s(attempt, base_s=0.1, cap_s=5.0, clock=self._out.clock)
                 attempt += 1
                 if not self.waiting:
@@ -256,6 +258,8 @@ class OwnedPartition:
         try:
             await self._out.kafka.send_all(latest)
         except HeadraceError as error:
+            if error.kind is not Kind.TRANSIENT:
+                self._out.fatal(f"agent {self._agent}: partition {self._number} cannot tell running values", error)
             log.debug("latest values were not sent", agent=self._agent, partition=self._number, error=str(error))
 
     async def _send(self, effects: Effects) -> None:

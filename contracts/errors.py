@@ -12,6 +12,7 @@
     |   +-- BadEntry                     a Redis entry that the mirror could not read; the worker buries it
     |   +-- OutOfRange                   a number outside its bounds or outside 64 bits
     +-- ServerMissing         transient  PostgreSQL, Redis or Kafka does not answer or refuses: wait and repeat
+    +-- SendRefused           permanent  Kafka refuses what is sent for good: its size, our rights, the topic's rules
     +-- Stalled               transient  reading or committing stands still: the process starts over
     +-- TokenError            caller     a client's token is missing, expired or forged
     +-- QueryError            caller     a question about a table cannot be answered as it stands
@@ -157,6 +158,25 @@ class ServerMissing(HeadraceError):
         self.remedy = remedy
         super().__init__(
             f"{server} at {self.url}: {self.reason}; {remedy}", server=server, url=self.url, reason=self.reason
+        )
+
+
+class SendRefused(HeadraceError):
+    """Kafka refuses to append records, and will again however often they are sent. `remedy` says what to change.
+
+    Nothing of the refused batch is in the log. `place` is the topic and partition; a password in `url` is never shown.
+    """
+
+    def __init__(self, url: str, place: str, reason: str, remedy: str) -> None:
+        self.url = _CREDENTIALS.sub("//", url)
+        self.place = place
+        self.reason = reason
+        self.remedy = remedy
+        super().__init__(
+            f"Kafka at {self.url} refuses {place} for good: {reason}; {remedy}",
+            url=self.url,
+            place=place,
+            reason=reason,
         )
 
 

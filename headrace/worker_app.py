@@ -219,7 +219,7 @@ def end_process(what: str, cause: BaseException) -> None:
 
     Safe at any moment, as SIGKILL is: only what is durable counts, and whoever supervises starts it again.
     """
-    get_logger(__name__).critical(what, exc_info=cause)
+    get_logger(__name__).critical(what, error=str(cause), exc_info=cause)
     _exit(1)
 
 

@@ -15,6 +15,8 @@ Result = TypeVar("Result")
 
 # A record may carry a payload of 1 MiB plus its headers; topics are created with the same limit.
 MAX_RECORD_BYTES = 2 * 1024 * 1024
+# The same when it is set aside, with one more header: whom it came too late for.
+MAX_ASIDE_BYTES = MAX_RECORD_BYTES + 65_536
 
 _REMEDY = "start it, or set HEADRACE_KAFKA__BOOTSTRAP to one that runs"
 _INTERRUPT_S = 3.0

@@ -11,7 +11,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from contracts.errors import ServerMissing
+from contracts.errors import SendRefused, ServerMissing
 from streams.kafka_producer import BATCH_BYTES, BatchRecord, Producer
 
 if TYPE_CHECKING:
@@ -28,7 +28,11 @@ _RECORD_OVERHEAD_BYTES = 64
 
 
 class Outlet:
-    """Sends and waits for the broker; every method raises ServerMissing (transient) when it does not answer in time."""
+    """Sends and waits for the broker.
+
+    Every method raises ServerMissing (transient) when it does not answer in time, SendRefused (permanent) when it will
+    never take what is sent.
+    """
 
     def __init__(self, settings: KafkaSettings, clock: Clock) -> None:
         self._settings = settings
@@ -72,7 +76,7 @@ class Outlet:
         producer = await self._current()
         try:
             return await call(producer)
-        except ServerMissing:
+        except (ServerMissing, SendRefused):
             if self._producer is producer:
                 self._producer = None
             await producer.abandon()

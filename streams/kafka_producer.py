@@ -8,6 +8,9 @@ its owner finds out how long a prefix by reading the partition's tail. Two ways 
   whose answer was lost, and so double it. Its own retries are switched off; every failure reaches the owner.
 * An idempotent producer retries safely but never gives up, and after OutOfOrderSequenceNumber never recovers:
   the deadline here reaches the owner, who calls `abandon` and makes a new producer.
+
+What the broker refuses for good (`streams.kafka_refusal`) is SendRefused, which is not transient: whoever sends must
+not repeat it in silence. The producer is of no further use then: the refused batch has left a gap in its numbers.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from contracts.errors import SendRefused
+from streams import kafka_refusal
 from streams.kafka_connection import MAX_RECORD_BYTES, connection, kafka_down, to_the_end
 from streams.kafka_log import partition_for
 from streams.records import Headers, Outgoing, Partition, Position
@@ -52,7 +57,7 @@ class BatchTooLarge(ValueError):  # noqa: N818 - named like the rest of our erro
 class Producer:
     """A connection for sending, one call at a time for each partition.
 
-    After ServerMissing its owner calls `abandon` and makes a new one.
+    After ServerMissing or SendRefused its owner calls `abandon` and makes a new one.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -60,7 +65,11 @@ class Producer:
         self._kafka: Any = None
 
     async def start(self) -> None:
-        """Connect and learn all topics. Raises ServerMissing within settings.kafka.send_timeout_s."""
+        """Connect and learn all topics.
+
+        Raises ServerMissing within settings.kafka.send_timeout_s, SendRefused when we lack the right to send.
+        """
+        kafka_refusal.learn_codes()
         self._kafka = AIOKafkaProducer(
             **connection(self._settings),
             acks="all",
@@ -79,7 +88,7 @@ class Producer:
                 await self._kafka.client.force_metadata_update()
         except (KafkaError, OSError, TimeoutError) as error:
             await self.abandon()
-            raise kafka_down(self._settings, error) from error
+            raise kafka_refusal.start_refusal(self._settings, error) or kafka_down(self._settings, error) from error
         except asyncio.CancelledError:
             await self.abandon()
             raise
@@ -135,7 +144,8 @@ class Producer:
         """Send records, in order within each partition, and return where each one stands.
 
         Waits for all replicas of all records, at most settings.kafka.send_timeout_s. On ServerMissing
-        (transient) it is unknown which records arrived, but in each partition it is a prefix of those given.
+        (transient) and SendRefused (permanent) it is unknown which records arrived, but in each partition it is a
+        prefix of those given.
         """
         waiting: dict[Partition, list[int]] = defaultdict(list)
         for index, record in enumerate(records):
@@ -152,6 +162,9 @@ class Producer:
         except TimeoutError as error:
             raise kafka_down(self._settings, f"no acknowledgement within {self._settings.send_timeout_s} s") from error
         positions: dict[int, Position] = {}
+        for outcome in outcomes:
+            if isinstance(outcome, SendRefused):
+                raise outcome  # before what may pass: repeating would only find it again
         for (place, at), outcome in zip(waiting.items(), outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 raise kafka_down(self._settings, f"{place.topic}/{place.number}: {outcome!r}") from outcome
@@ -162,7 +175,8 @@ class Producer:
         """Append records as one batch, whole or not at all, and return the first one's offset.
 
         Raises BatchTooLarge before anything is sent when they take more than BATCH_BYTES, ServerMissing
-        (transient) when the acknowledgement does not come within settings.kafka.send_timeout_s.
+        (transient) when the acknowledgement does not come within settings.kafka.send_timeout_s, SendRefused
+        (permanent) when the broker will never take them.
         """
         await self.partitions(topic)  # learns of a topic that was made since the last look
         batch = self._connected.create_batch()
@@ -190,7 +204,15 @@ class Producer:
         return [*offsets, *range(first, first + batch.record_count())]
 
     async def _deliver(self, batch: Any, place: Partition) -> int:  # noqa: ANN401 - aiokafka has no types
-        answer = await (await self._connected.send_batch(batch, place.topic, partition=place.number))
+        try:
+            answer = await (await self._connected.send_batch(batch, place.topic, partition=place.number))
+        except KafkaError as error:
+            refused = await kafka_refusal.refusal(
+                self._settings, error, place, records=batch.record_count(), batch_bytes=batch.size()
+            )
+            if refused is None:
+                raise
+            raise refused from error
         return int(answer.offset)
 
 

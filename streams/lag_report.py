@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from contracts.errors import ServerMissing
+from contracts.errors import SendRefused, ServerMissing
 from contracts.names import LAG_CHANNEL, SYSTEM_TENANT, Stream, Topic, kafka_topic, topic_of
 from contracts.push import encode, of_lag
 from runtime.lag import lag_of, parse_stage, records_behind
@@ -67,7 +67,7 @@ class LagReport:
         try:
             await self._tell()
             self._silent = False
-        except ServerMissing as error:
+        except (ServerMissing, SendRefused) as error:
             if not self._silent:
                 _log.warning("lag not told", error=str(error))
             self._silent = True

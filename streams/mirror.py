@@ -4,6 +4,9 @@ Where it stands: `streams.relay` publishes entries, this process moves them, the
 topics. Any number of mirrors may run; each takes the streams that nobody owns. When one dies, its streams are
 taken over within settings.mirror.lease_s; one that stops in order gives them back at once.
 
+Records that Kafka refuses for good are neither skipped nor do they end the process, which has other streams: their
+stream stands where it is, /readyz and the log say why, and it goes on as soon as the refusal's cause is mended.
+
 Shutdown order: the batch in flight is acknowledged and its position stored, leases are given back,
 connections close.
 """
@@ -16,7 +19,7 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from contracts.errors import ServerMissing
+from contracts.errors import SendRefused, ServerMissing
 from contracts.names import Stream, redis_stream
 from reliability.backoff import full_jitter_s
 from runtime.logs import get_logger
@@ -43,6 +46,8 @@ _ASK_S = 0.5
 # what arrived.
 _STOP_S = 3.0
 _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.2, 5.0
+# What the metrics call the server that refuses; ServerMissing names its own.
+_KAFKA = "Kafka"
 # Whoever owns this stream also tells the lag, so that it is told once.
 _TELLER = Stream.ORDERS
 
@@ -156,7 +161,7 @@ class StreamMirror:
             began_s = self._clock.monotonic_s()
             try:
                 ending = await session.run(stop, settle=failures > 0)
-            except ServerMissing as error:
+            except (ServerMissing, SendRefused) as error:
                 self._failed(error)
                 # The lease stays ours meanwhile: the next owner would have to wait just as long.
                 if self._clock.monotonic_s() - began_s > _BACKOFF_CAP_S:
@@ -178,9 +183,14 @@ class StreamMirror:
     def _taken_up(self) -> None:
         self._health.set_ready(f"mirror {self.stream.value}", ok=True, detail="mirroring")
 
-    def _failed(self, error: ServerMissing) -> None:
-        _log.warning("server failed", stream=self.stream.value, server=error.server, error=str(error))
-        self._metrics.failures.labels(self.stream.value, error.server).inc()
+    def _failed(self, error: ServerMissing | SendRefused) -> None:
+        if isinstance(error, SendRefused):
+            _log.error("Kafka refuses this stream's records: it stands", stream=self.stream.value, error=str(error))
+            server = _KAFKA
+        else:
+            _log.warning("server failed", stream=self.stream.value, server=error.server, error=str(error))
+            server = error.server
+        self._metrics.failures.labels(self.stream.value, server).inc()
         self._health.set_ready(f"mirror {self.stream.value}", ok=False, detail=str(error))
 
     def _owned(self, *, owns: bool) -> None:

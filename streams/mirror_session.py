@@ -111,7 +111,8 @@ class Session:
         """Mirror until `stop` is set or something else ends it; nothing is in flight when this returns.
 
         `settle`: an earlier session ended in the middle of a send, so Kafka is given a moment before it is
-        asked. Raises ServerMissing (transient) when Redis or Kafka fails; may be cancelled at any time.
+        asked. Raises ServerMissing (transient) when Redis or Kafka fails, SendRefused when Kafka will never take what
+        comes next; may be cancelled at any time.
         """
         try:
             await self._cluster.start()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from contracts.names import Topic, kafka_topic
 from streams import growth_journal
-from streams.kafka_connection import MAX_RECORD_BYTES, kafka_down
+from streams.kafka_connection import MAX_ASIDE_BYTES, MAX_RECORD_BYTES, kafka_down
 from streams.kafka_log import Cluster, NewTopic
 
 if TYPE_CHECKING:
@@ -30,12 +30,13 @@ _VISIBLE_POLL_S = 0.05
 class TopicSpec:
     """How a topic is created; an existing topic is never altered (partitions decide who owns a key).
 
-    `retention_hours` None: settings.kafka.retention_hours. `segment_hours` bounds how far retention lags
-    behind.
+    `retention_hours` None: settings.kafka.retention_hours. `segment_hours` bounds how far retention lags behind.
+    `record_bytes`: longest record.
     """
 
     retention_hours: int | None = None
     segment_hours: int | None = None
+    record_bytes: int = MAX_RECORD_BYTES
 
     def config(self, kafka: KafkaSettings) -> dict[str, str]:
         """The topic's configuration as Kafka names it."""
@@ -43,7 +44,7 @@ class TopicSpec:
         config = {
             "cleanup.policy": "delete",
             "retention.ms": str(hours * _HOUR_MS),
-            "max.message.bytes": str(MAX_RECORD_BYTES),
+            "max.message.bytes": str(self.record_bytes),
         }
         if self.segment_hours is not None:
             config["segment.ms"] = str(self.segment_hours * _HOUR_MS)
@@ -63,7 +64,8 @@ SPECS: dict[Topic, TopicSpec] = {
     # tenant.
     Topic.PUSH_LATEST: TopicSpec(retention_hours=1, segment_hours=1),
     Topic.ALERTS: TopicSpec(),
-    Topic.LATE: TopicSpec(),
+    # What its source topic has let in, and one header more.
+    Topic.LATE: TopicSpec(record_bytes=MAX_ASIDE_BYTES),
     # Commands to the owners of table rows, co-partitioned with the sources, and their answers. Who asks repeats what
     # was not answered, so that nobody reads an old one with profit.
     Topic.REPLACEMENTS: TopicSpec(retention_hours=24, segment_hours=6),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
-from aiokafka.protocol.admin import DeleteTopicsRequest
+from aiokafka.protocol.admin import AlterConfigsRequest, DeleteTopicsRequest
 
 from runtime.settings import KafkaSettings
 from streams.kafka_log import Cluster
@@ -20,5 +21,17 @@ async def delete_topic(settings: KafkaSettings, name: str) -> None:
         assert [code for _, code in answer.topic_error_codes] == [0]
         while name in await cluster.topics():  # noqa: ASYNC110  a server is asked
             await asyncio.sleep(0.05)
+    finally:
+        await cluster.stop()
+
+
+async def alter_topic(settings: KafkaSettings, name: str, config: Mapping[str, str]) -> None:
+    """Give a topic this configuration; what is not named goes back to the broker's default."""
+    cluster = Cluster(settings)
+    await cluster.start()
+    try:
+        controller = cluster._client.cluster.controller.nodeId
+        answer = await cluster._send(controller, AlterConfigsRequest([(2, name, list(config.items()))]))
+        assert [code for code, *_ in answer.resources] == [0]
     finally:
         await cluster.stop()

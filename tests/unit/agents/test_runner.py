@@ -16,7 +16,7 @@ from agents.effects import Effects
 from agents.metrics import AgentMetrics
 from agents.owned_partition import Chunk, MissingChunk, Sinks
 from agents.runner import Runner
-from contracts.errors import ServerMissing
+from contracts.errors import SendRefused, ServerMissing
 from runtime.clock import ManualClock
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -240,3 +240,50 @@ class Lettering:
 
     def settled(self, effects: Effects) -> None:
         del effects
+
+
+class Refusing:
+    """Kafka that never takes what it is sent."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def send_all(self, records: object) -> None:
+        del records
+        self.asked += 1
+        raise SendRefused("broker:9092", "late/0", "too large", "raise it")
+
+
+class Sending(Counting):
+    """Work whose only effect is what it is given."""
+
+    def __init__(self, notes: list[str], effects: Effects) -> None:
+        super().__init__(notes)
+        self._effects = effects
+
+    def take(self, now_s: float) -> Effects:
+        del now_s
+        return self._effects if self.notes else Effects()
+
+
+@pytest.mark.parametrize(
+    ("effects", "what"),
+    [
+        (Effects(aside=cast("Any", ("record",))), "agent test: partition 0 cannot be flushed"),
+        (Effects(latest=cast("Any", ("record",))), "agent test: partition 0 cannot tell running values"),
+    ],
+)
+def test_what_kafka_refuses_for_good_ends_the_process_and_is_not_repeated(effects: Effects, what: str):
+    async def scenario() -> None:
+        bench, kafka = Bench(), Refusing()
+        sinks = replace(bench.runner._out, kafka=cast("Any", kafka))
+        runner = Runner("test", lambda _partition: Sending(bench.notes, effects), sinks)
+        consuming = asyncio.create_task(runner.consume(bench.chunks()))
+        bench.deliver(3)
+        await settle()
+        assert bench.fatal == [what]
+        assert kafka.asked == 1
+        consuming.cancel()
+        await asyncio.gather(consuming, return_exceptions=True)
+
+    run(scenario())

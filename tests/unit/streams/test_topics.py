@@ -25,5 +25,10 @@ def test_a_record_with_the_largest_payload_fits_every_topic():
         assert int(topic.config["max.message.bytes"]) > LOCAL_LIMITS.payload_bytes + 65_536
 
 
+def test_what_a_source_takes_can_be_set_aside_with_one_more_header():
+    limits = {topic.name: int(topic.config["max.message.bytes"]) for topic in wanted(SETTINGS)}
+    assert limits["shop.late"] > max(limits["shop.tools"], limits["shop.voice"]) + 1_000
+
+
 def test_no_topic_is_compacted_since_keys_name_owners_and_not_rows():
     assert {topic.config["cleanup.policy"] for topic in wanted(SETTINGS)} == {"delete"}
