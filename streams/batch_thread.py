@@ -6,7 +6,7 @@ Where it stands: `streams.batches` puts it in place of Faust's own. Seams, all o
    fetch for all of it. And it reads what transactions wrote that were aborted later.
 2. AIOKafkaConsumerThread._highwaters: the embedded broker reports too low an end, and recovery would stop early.
 3. AIOKafkaConsumerThread.seek_to_committed: leaves partitions without a commit where they are.
-4. AIOKafkaConsumerThread._fetch_records: takes whole record batches (`streams.raw_batches`).
+4. AIOKafkaConsumerThread._fetch_records: takes whole record batches (`streams.raw_batches`), and notes where logs end.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import aiokafka
 
     from runtime.settings import KafkaSettings
+    from streams.log_ends import EndSeen, LogEnds
 
 # After a fetch was taken, the thread lets its own tasks run this often: the next fetch request then leaves before the
 # fold wants the interpreter.
@@ -39,6 +40,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
     kafka_settings: KafkaSettings
     batch_topics: frozenset[str] = frozenset()
     source_topics: frozenset[str] = frozenset()
+    ends: LogEnds
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -56,7 +58,9 @@ class BatchThread(driver.AIOKafkaConsumerThread):
     ) -> Any:  # noqa: ANN401  the same
         """Runs of records for batch topics (a list of `Run` for each partition), stock records for all others."""
         if not self.batch_topics or not self.consumer.flow_active:
-            return await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+            found = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+            self.ends.handed_out(consumer._fetcher, found)  # noqa: SLF001
+            return found
         source = consumer._fetcher  # noqa: SLF001
         if consumer._closed or source._closed:  # noqa: SLF001
             raise ConsumerStoppedError
@@ -92,10 +96,16 @@ class BatchThread(driver.AIOKafkaConsumerThread):
                 return await source.fetched_records({tp}, timeout=0, max_records=max_records)  # type: ignore[no-any-return]
             if runs:
                 records[tp] = runs
+        self.ends.handed_out(source, records)
         rest = {tp for tp in active if tp.topic not in self.batch_topics}
         if rest and len(held) > len(ours):
             records |= await source.fetched_records(rest, timeout=0, max_records=max_records)
         return records
+
+    def end_seen(self, tp: TP) -> EndSeen | None:
+        """The newest answer of the broker that left nothing to read of a source; for any thread."""
+        source = None if self._consumer is None else self._consumer._fetcher  # noqa: SLF001
+        return None if source is None else self.ends.seen(source, tp)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek to the committed offsets; a source without one begins at its beginning.

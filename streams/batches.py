@@ -25,7 +25,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
@@ -36,6 +36,7 @@ from yarl import URL
 from runtime.logs import get_logger
 from streams import changelog_batches, raw_batches
 from streams.batch_thread import BatchThread
+from streams.log_ends import LogEnds
 from streams.record_chunk import RecordChunk, Run, chunks_of, run_of
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from faust.types.tuples import Message
 
     from runtime.settings import KafkaSettings
+    from streams.log_ends import EndSeen
 
 # At most this many records in a message: it bounds how long one fold holds the event loop (about 10 ms).
 CHUNK_RECORDS = 2_000
@@ -68,12 +70,14 @@ class BatchConsumer(driver.Consumer):
         self._last: dict[TP, int] = {}
         self._seek_again = False
         self._reading_generation: int | None = None
+        self._ends = LogEnds()
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> BatchThread:
         thread = BatchThread(self, loop=self.loop, beacon=self.beacon)
         thread.kafka_settings = self.kafka_settings
         thread.source_topics = self.batch_topics
+        thread.ends = self._ends
         changelogs = self.app.tables.changelog_topics
         thread.batch_topics = self.batch_topics | changelogs if self.raw else frozenset()
         return thread
@@ -212,6 +216,11 @@ class BatchConsumer(driver.Consumer):
     def _forget_delivered(self) -> None:
         self._delivered.clear()
         self._last.clear()
+        self._ends.forget()
+
+    def end_seen(self, tp: TP) -> EndSeen | None:
+        """The newest answer of the broker that left nothing to read of a source (`streams.log_ends`)."""
+        return cast("BatchThread", self._thread).end_seen(tp)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what was delivered of partitions that are gone."""
