@@ -58,7 +58,7 @@ def reading(scenario: Any) -> None:  # noqa: ANN401
 
 def test_aiokafka_is_at_this_seam_what_our_side_was_written_for():
     found = hashlib.sha256(inspect.getsource(Fetcher._proc_fetch_request).encode()).hexdigest()[:12]
-    assert found == "59bf948fff47", f"aiokafka {aiokafka.__version__} changed _proc_fetch_request: read it, then mend ours"
+    assert found == "59bf948fff47", f"aiokafka {aiokafka.__version__} changed it: read it, then mend streams.log_ends"
 
 
 def test_no_answer_is_no_end():
