@@ -20,7 +20,7 @@ from runtime.clock import SystemClock
 from runtime.logs import configure, get_logger
 from runtime.process import report
 from runtime.settings_processes import refuse_guarantee
-from streams import changelogs, topics
+from streams import changelogs, group_rules, topics
 from streams.changelogs import ChangelogWatch
 from streams.kafka_admin import Admin
 from streams.kafka_log import kafka_down
@@ -139,7 +139,10 @@ class HeadraceApp(faust.App):
             ) from None
 
     async def _check_topics(self) -> None:
-        """Create missing topics; those that are there must have as many partitions as the settings say."""
+        """Create missing topics; those that are there must have as many partitions as the settings say.
+
+        And the brokers must be willing to take this worker into its group.
+        """
         settings = self.settings_in_use
         cluster = Admin(settings.kafka)
         await cluster.start()
@@ -148,8 +151,11 @@ class HeadraceApp(faust.App):
             await changelogs.ensure(cluster, settings, [table.changelog_name for table in self._window_tables()])
             found = await cluster.topics()
             self.burial.incarnation = await cluster.epoch()
+            objection = await group_rules.objection(cluster, settings)
         finally:
             await cluster.stop()
+        if objection:
+            raise SettingsError(objection)
         for wanted in topics.wanted(settings):
             if wanted.name not in found:
                 raise kafka_down(settings.kafka, f"topic {wanted.name} is missing")

@@ -131,7 +131,11 @@ class WorkerSettings(Group):
         "since the last flush always are.",
     )
     session_timeout_s: float = Field(
-        default=6.0, ge=1, le=300, description="Kafka replaces a worker that has been silent for this long."
+        default=6.0,
+        ge=1,
+        le=300,
+        description="Kafka replaces a worker that has been silent for this long. Within the brokers' limits, else the "
+        "worker refuses to start: group.min.session.timeout.ms is 6 s unless they were told otherwise.",
     )
     progress_timeout_s: float = Field(
         default=60.0,

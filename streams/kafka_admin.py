@@ -1,4 +1,4 @@
-"""What a cluster says about its topics beyond their records: which incarnation of a topic it is, and its configuration.
+"""What a cluster says beyond its records: a topic's incarnation, configurations, and whom a group would not take.
 
 aiokafka 0.14 speaks metadata requests up to version 5; topic ids came with version 10 (Kafka 2.8), so that version is
 spelled out here, after the protocol's description. tests/integration/test_changelogs.py asks a broker.
@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aiokafka.errors import BrokerResponseError, for_code
 from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.group import JoinGroupRequest
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
+from streams.kafka_connection import not_ready, patiently
 from streams.kafka_log import Cluster
 
 if TYPE_CHECKING:
@@ -19,6 +22,11 @@ if TYPE_CHECKING:
     from io import BytesIO
 
 _TOPIC_RESOURCE = 2
+_BROKER_RESOURCE = 4
+# A member that no group has: a broker judges everything else about it first, and then sends it away.
+_NOBODY = "headrace-nobody"
+# The name of Faust's way of assigning partitions: all members of a group have one in common.
+_PROTOCOL = "faust"
 _NO_ID = bytes(16)
 
 
@@ -46,7 +54,33 @@ class Admin(Cluster):
 
     async def configs(self, topics: Iterable[str]) -> dict[str, dict[str, str]]:
         """The configuration of each topic, as far as the broker tells it (the embedded one: what it was given)."""
-        request = DescribeConfigsRequest([(_TOPIC_RESOURCE, name, None) for name in topics])
+        return await self._configs(_TOPIC_RESOURCE, topics)
+
+    async def broker_config(self) -> dict[str, str]:
+        """The configuration of one broker; empty when it is not told, for want of the right to ask for example."""
+        node = str(self._client.get_random_node())
+        return (await self._configs(_BROKER_RESOURCE, [node])).get(node, {})
+
+    async def join_error(self, group: str, session_timeout_s: float) -> type[BrokerResponseError]:
+        """What the broker would answer to a worker that wants to join `group`; the group takes no notice.
+
+        UnknownMemberIdError is the answer when nothing stands in the way. Never ask the embedded broker: it takes in
+        whoever claims to be a member.
+        """
+        timeout_ms = int(1000 * session_timeout_s)
+        request = JoinGroupRequest(group, timeout_ms, timeout_ms, _NOBODY, None, "consumer", [(_PROTOCOL, b"")])
+
+        async def asked() -> type[BrokerResponseError]:
+            node = await self._guard(self._client.coordinator_lookup(0, group))
+            error: type[BrokerResponseError] = for_code((await self._send(node, request)).error_code)
+            if error.retriable:
+                raise not_ready(self._settings, error.__name__)
+            return error
+
+        return await patiently(asked)
+
+    async def _configs(self, resource: int, names: Iterable[str]) -> dict[str, dict[str, str]]:
+        request = DescribeConfigsRequest([(resource, name, None) for name in names])
         answer = await self._send(self._client.get_random_node(), request)
         return {
             name: {str(entry[0]): str(entry[1]) for entry in entries}

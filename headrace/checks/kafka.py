@@ -8,13 +8,16 @@ from contracts.errors import ServerMissing
 from contracts.names import Topic, kafka_topic
 from headrace.checks import kafka_wire
 from headrace.checks.finding import MAX_SKEW_S, Notebook
+from headrace.growing import tables_of
 from runtime.clock import Clock
 from runtime.settings import Settings
-from streams import topics
+from streams import changelogs, group_rules, topics
+from streams.kafka_admin import Admin
 from streams.kafka_log import Cluster, Partition
 
 HOUR_MS = 3_600_000
 RETENTION = "retention.ms"
+SIZE = "max.message.bytes"
 ENDLESS = -1
 
 
@@ -24,16 +27,22 @@ async def examine(settings: Settings, notes: Notebook, clock: Clock) -> None:
     Raises:
         ServerMissing: no broker answers.
     """
-    cluster = Cluster(settings.kafka)
+    cluster = Admin(settings.kafka)
     try:
         await cluster.start()
         notes.ok("cluster", f"epoch {await cluster.epoch()}")
         await _abilities(settings, notes)
         existing = await cluster.topics()
         judge_partitions(settings, existing, notes)
-        ours = [topic.name for topic in topics.wanted(settings) if topic.name in existing]
-        await _retention(settings, ours, notes)
-        if ours:
+        await _configs(cluster, settings, existing, notes)
+        objection = await group_rules.objection(cluster, settings)
+        notes.judge(
+            "group",
+            good=not objection,
+            found=objection or "takes workers",
+            remedy="change the setting that is named; until then a worker ends at its start",
+        )
+        if any(topic.name in existing for topic in topics.wanted(settings)):
             await _newest(cluster, settings, existing, notes, clock)
     finally:
         await cluster.stop()
@@ -75,27 +84,49 @@ def judge_partitions(settings: Settings, existing: dict[str, int], notes: Notebo
         notes.ok("partitions", f"{settings.kafka.partitions} each")
 
 
-async def _retention(settings: Settings, ours: list[str], notes: Notebook) -> None:
-    if not ours:
+async def _configs(cluster: Admin, settings: Settings, existing: dict[str, int], notes: Notebook) -> None:
+    ours = [topic.name for topic in topics.wanted(settings)]
+    names = [name for name in (*ours, *(table.changelog for table in tables_of(settings))) if name in existing]
+    if not names:
         return
     try:
-        configs = await kafka_wire.topic_configs(settings.kafka.bootstrap, ours, (RETENTION,))
+        configs = await cluster.configs(names)
     except ServerMissing as error:
         notes.warn(
             "retention", f"the broker does not tell: {error.reason}", "check retention.ms with the broker's own tools"
         )
         return
-    told = {
-        name: int(config[RETENTION])
-        for name, config in configs.items()
-        if config.get(RETENTION, "").lstrip("-").isdigit()
-    }
-    if not told:
+    told = _numbers(configs, RETENTION)
+    if told:
+        judge_retention(settings, {name: kept_ms for name, kept_ms in told.items() if name in ours}, notes)
+    else:
         notes.warn(
             "retention", "the broker does not tell", "the embedded broker keeps everything in memory until it ends"
         )
-        return
-    judge_retention(settings, told, notes)
+    judge_sizes(settings, _numbers(configs, SIZE), notes)
+
+
+def _numbers(configs: dict[str, dict[str, str]], setting: str) -> dict[str, int]:
+    """What the broker tells of one setting, by topic."""
+    return {
+        name: int(config[setting]) for name, config in configs.items() if config.get(setting, "").lstrip("-").isdigit()
+    }
+
+
+def judge_sizes(settings: Settings, told: dict[str, int], notes: Notebook) -> None:
+    """Whether each topic takes batches as long as the processes send: what a broker refuses ends a worker."""
+    wanted = {topic.name: int(topic.config[SIZE]) for topic in topics.wanted(settings)}
+    wanted |= {table.changelog: int(changelogs.CONFIG[SIZE]) for table in tables_of(settings)}
+    small = [f"{name} takes {told[name]} of {size}" for name, size in wanted.items() if told.get(name, size) < size]
+    if small:
+        notes.warn(
+            "record size",
+            f"{'; '.join(small)} bytes",
+            f"kafka-configs.sh --alter --entity-type topics --add-config {SIZE}=… for those topics "
+            "(docs/playbooks/kafka-refuses.md)",
+        )
+    elif told:
+        notes.ok("record size", f"as configured, {len(told)} topics")
 
 
 def judge_retention(settings: Settings, told: dict[str, int], notes: Notebook) -> None:

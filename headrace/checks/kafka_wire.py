@@ -1,4 +1,4 @@
-"""Questions to a Kafka broker that the client library does not pass on: what can it do, how is a topic configured.
+"""Questions to a Kafka broker that the client library does not pass on: what can it do.
 
 Requests and replies by hand, oldest version of each, over a connection of their own; see the protocol guide of Apache
 Kafka for the layouts. Plain connections only, like everything else here.
@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Iterable
 
 from contracts.errors import ServerMissing
 
 API_VERSIONS = 18
 INIT_PRODUCER_ID = 22
-DESCRIBE_CONFIGS = 32
 CREATE_PARTITIONS = 37
-TOPIC_RESOURCE = 2
 CLIENT = b"headrace-doctor"
 ANSWER_S = 5.0
 
@@ -41,18 +38,6 @@ class _Reader:
         value = int(struct.unpack_from(f">{code}", self._raw, self._at)[0])
         self._at += struct.calcsize(f">{code}")
         return value
-
-    def text(self) -> str | None:
-        """A string of at most 32,767 bytes, or null."""
-        length = self.number("h")
-        if length < 0:
-            return None
-        self._at += length
-        return self._raw[self._at - length : self._at].decode()
-
-
-def _text(value: str) -> bytes:
-    return struct.pack(">h", len(value.encode())) + value.encode()
 
 
 async def api_versions(bootstrap: str) -> dict[int, int]:
@@ -79,32 +64,6 @@ async def idempotent_producers(bootstrap: str) -> bool:
             return error == 0
         await asyncio.sleep(NOT_YET_PAUSE_S)
     return False
-
-
-async def topic_configs(bootstrap: str, topics: Iterable[str], names: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """The named settings of each topic that the broker lets us see; a topic without them is left out."""
-    wanted = struct.pack(">i", len(names)) + b"".join(map(_text, names))
-    resources = [struct.pack(">b", TOPIC_RESOURCE) + _text(topic) + wanted for topic in topics]
-    reader = await _ask(bootstrap, DESCRIBE_CONFIGS, struct.pack(">i", len(resources)) + b"".join(resources))
-    reader.number("i")
-    found: dict[str, dict[str, str]] = {}
-    for _ in range(reader.number("i")):
-        error, _message, _kind, topic = reader.number("h"), reader.text(), reader.number("b"), reader.text()
-        configs = _configs(reader)
-        if not error and configs and topic is not None:
-            found[topic] = configs
-    return found
-
-
-def _configs(reader: _Reader) -> dict[str, str]:
-    configs = {}
-    for _ in range(reader.number("i")):
-        name, value = reader.text(), reader.text()
-        # read only, is default, is sensitive
-        for _flag in range(3):
-            reader.number("b")
-        configs[name or ""] = value or ""
-    return configs
 
 
 async def _ask(bootstrap: str, key: int, body: bytes) -> _Reader:

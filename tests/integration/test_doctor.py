@@ -13,6 +13,7 @@ from streams import topics
 from streams.kafka_log import Cluster
 from streams.redis_log import RedisLog
 from tests.support.aio import run
+from tests.support.servers import kafka_is_embedded
 
 
 def examined(settings: Settings) -> dict[tuple[str, str], Finding]:
@@ -37,6 +38,19 @@ def test_nothing_fails_on_servers_that_are_as_they_should_be(settings: Settings)
     assert [f for f in findings.values() if f.state is State.FAIL] == []
     for what in (("PostgreSQL", "outbox columns"), ("Redis", "rights"), ("Kafka", "topics"), ("Kafka", "clock")):
         assert findings[what].state is State.OK
+
+
+@pytest.mark.skipif(kafka_is_embedded(), reason="the embedded broker has no limits")
+def test_retention_and_sizes_are_told_and_a_session_timeout_below_the_brokers_limit_is_named(settings: Settings):
+    with_topics(settings)
+    findings = examined(settings)
+    for check in ("retention", "record size", "group"):
+        assert findings["Kafka", check].state is State.OK, findings["Kafka", check]
+    worker = settings.worker.model_copy(update={"session_timeout_s": 0.5})
+    finding = examined(settings.model_copy(update={"worker": worker}))["Kafka", "group"]
+    assert finding.state is State.FAIL
+    assert "worker.session_timeout_s: is 0.5" in finding.found
+    assert "group.min.session.timeout.ms is 1 s" in finding.found
 
 
 def test_every_finding_that_is_not_ok_says_what_to_do(settings: Settings):

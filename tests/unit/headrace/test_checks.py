@@ -5,7 +5,7 @@ import resource
 import pytest
 
 from headrace.checks.finding import Finding, Notebook, State, skew_of, version_of
-from headrace.checks.kafka import judge_partitions, judge_retention
+from headrace.checks.kafka import judge_partitions, judge_retention, judge_sizes
 from headrace.checks.machine import judge_files
 from headrace.checks.postgres import COLUMNS, column_faults
 from headrace.checks.redis import judge_info, parse_info
@@ -66,6 +66,17 @@ def test_topics_that_keep_too_little_are_named_and_endless_ones_are_right(clean_
     judge_retention(settings, dict.fromkeys(names, -1) | {names[0]: 1000}, notes)
     assert [finding.state for finding in found] == [State.OK, State.FAIL]
     assert names[0] in found[1].found
+
+
+def test_topics_and_changelogs_that_take_less_than_is_sent_are_named(clean_environment: None):
+    del clean_environment
+    settings = Settings()
+    found, notes = notebook()
+    judge_sizes(settings, {"headrace.late": 2_162_688, "headrace-worker-tool_latency-changelog": 2_097_152}, notes)
+    judge_sizes(settings, {"headrace.late": 2_097_152, "headrace-worker-tool_latency-changelog": 1_048_588}, notes)
+    assert [finding.state for finding in found] == [State.OK, State.WARN]
+    assert "headrace.late takes 2097152 of 2162688" in found[1].found
+    assert "headrace-worker-tool_latency-changelog takes 1048588 of 2097152" in found[1].found
 
 
 def test_topics_with_another_number_of_partitions_are_named(clean_environment: None):
