@@ -10,6 +10,7 @@ Seams, all of faust-streaming 0.15.3; tests/unit/streams/test_batches.py fails w
    records. Queue, agent, acknowledgement and rebalance behind it stay Faust's own.
 2. Consumer._new_offset: commits the acknowledged prefix of the chunks that were delivered. Stock bookkeeping (_add_gap)
    counts skipped offsets as acknowledged, so that with acknowledgements out of order it commits unprocessed records.
+   Consumer._commit_offsets: what failed to be committed is tried again with the next commit.
 3. Consumer._getmany: reads no source topic while a rebalance is under way. Stock resumes the sources, waits, and then
    clears the queues (Recovery.on_recovery_completed): what was read in between is lost (faust-streaming issue 596).
    A fetch that was waiting when the rebalance began may come back during it or after it: what it brings is dropped, and
@@ -25,6 +26,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, cast
 
 from faust.serializers.schemas import Schema
@@ -40,7 +42,7 @@ from streams.log_ends import LogEnds
 from streams.record_chunk import RecordChunk, Run, chunks_of, run_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     import faust
     from faust.types.tuples import Message
@@ -153,6 +155,8 @@ class BatchConsumer(driver.Consumer):
 
     async def _seek_back(self) -> bool:
         """Seek to the committed positions; whether that succeeded."""
+        if not self.assignment():
+            return True  # nothing to seek, and aiokafka refuses to be asked
         try:
             await self.perform_seek()
         except Exception as error:  # noqa: BLE001  as stock does: the rebalance under way seeks again
@@ -200,12 +204,24 @@ class BatchConsumer(driver.Consumer):
     def _new_offset(self, tp: TP) -> int | None:
         if tp.topic not in self.batch_topics:
             return super()._new_offset(tp)
+        # What this returns may fail to be committed, so only what is known to be committed is taken out.
         delivered, acked, last = self._delivered[tp], self._acked_index[tp], None
-        while delivered and delivered[0] in acked:
-            last = delivered.popleft()
-            acked.discard(last)
+        committed = self._committed_offset[tp] or 0
+        while delivered and delivered[0] < committed:
+            acked.discard(delivered.popleft())
         self._acked[tp] = list(acked)
+        for end in takewhile(acked.__contains__, delivered):
+            last = end
         return None if last is None else last + 1
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:  # noqa: FBT001, FBT002
+        """Commit. Stock takes an offset for committed even if that failed, and would not try it again."""
+        before = {tp: self._committed_offset[tp] for tp in offsets}
+        committed = await super()._commit_offsets(offsets, start_new_transaction)
+        for tp, offset in offsets.items():
+            if not committed and self._committed_offset.get(tp) == offset:
+                self._committed_offset[tp] = before[tp]
+        return committed
 
     async def perform_seek(self) -> None:
         """Seek to the committed positions; chunks delivered before count no more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
+import logging
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from faust.tables.recovery import Recovery
 from faust.transport import consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode.utils.logging import CompositeLogger
 
 from streams.batches import BatchConsumer
 from tests.support.aio import run
@@ -31,6 +33,7 @@ SEAMS: dict[str, tuple[Callable[..., object], str]] = {
     "Consumer.getmany": (consumer.Consumer.getmany, "4b168d84882a"),
     "Consumer._new_offset": (consumer.Consumer._new_offset, "1d2c7ea89a7a"),
     "Consumer._add_gap": (consumer.Consumer._add_gap, "4df2573ded7c"),
+    "Consumer._commit_offsets": (consumer.Consumer._commit_offsets, "1a6979904118"),
     "Consumer.ack": (consumer.Consumer.ack, "5fcf41cf4515"),
     "Consumer.perform_seek": (consumer.Consumer.perform_seek, "0e8c130ff4b0"),
     "Consumer.on_partitions_revoked": (consumer.Consumer.on_partitions_revoked, "d04b7ae72c6f"),
@@ -66,13 +69,37 @@ class BatchesOfT(BatchConsumer):
 
 
 class Acknowledged:
-    """The parts of a consumer that commit positions come from."""
+    """The parts of a consumer that commit positions come from, over a broker that takes commits or not."""
 
     def __init__(self) -> None:
         self.consumer = BatchesOfT.__new__(BatchesOfT)
         self.consumer._delivered = defaultdict(deque)
         self.consumer._acked_index = defaultdict(set)
         self.consumer._acked = defaultdict(list)
+        self.consumer._committed_offset = defaultdict(lambda: None)
+        self.consumer.in_transaction = False
+        self.answers = [True]
+        self.asked: list[dict[TP, int]] = []
+        for name, stand_in in {
+            "_crashed": asyncio.Event(),
+            "log": CompositeLogger(logging.getLogger(__name__)),
+            "assignment": lambda: {TP0},
+            "_commit": self._answered,
+            "app": SimpleNamespace(
+                producer=SimpleNamespace(flush=answering(None)),
+                tables=SimpleNamespace(on_commit=lambda _offsets: None),
+                monitor=SimpleNamespace(on_tp_commit=lambda _offsets: None),
+                _attachments=SimpleNamespace(publish_for_tp_offset=answering(None)),
+            ),
+        }.items():
+            setattr(self.consumer, name, stand_in)
+
+    async def _answered(self, offsets: dict[TP, int]) -> bool:
+        self.asked.append(offsets)
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def commit(self) -> bool:
+        return run(self.consumer._commit_tps([TP0], start_new_transaction=False))
 
     def deliver(self, *last_offsets: int) -> None:
         self.consumer._delivered[TP0].extend(last_offsets)
@@ -92,9 +119,44 @@ def test_only_the_acknowledged_prefix_of_chunks_is_committed():
     assert position.committable() is None
     position.acknowledge(9)
     assert position.committable() == 20
+    assert position.commit()
     assert position.committable() is None
     position.acknowledge(29)
     assert position.committable() == 30
+
+
+def test_a_commit_that_failed_is_tried_again_though_nothing_more_comes():
+    position = Acknowledged()
+    position.deliver(9, 19)
+    position.acknowledge(9)
+    position.answers = [False, True]
+    assert not position.commit()
+    assert position.commit()
+    position.acknowledge(19)
+    position.answers = [False, False, True]
+    assert [position.commit() for _ in range(4)] == [False, False, True, False]
+    assert [offsets[TP0] for offsets in position.asked] == [10, 10, 20, 20, 20]
+
+
+def test_a_worker_without_partitions_has_nothing_to_seek_and_says_so_to_nobody():
+    consumer = BatchesOfT.__new__(BatchesOfT)
+    consumer._seek_again = True
+    consumer.flow_active = True
+    for name, stand_in in {
+        "assignment": set,
+        "_wait_next_records": answering(({}, set())),
+        "app": SimpleNamespace(rebalancing=False, rebalancing_count=0, consumer_generation_id=1),
+        "scheduler": SimpleNamespace(iterate=lambda _records: ()),
+        "_stopped": asyncio.Event(),
+        "_crashed": asyncio.Event(),
+    }.items():
+        setattr(consumer, name, stand_in)
+
+    async def scenario() -> None:
+        assert [found async for found in consumer.getmany(1.0)] == []
+
+    run(scenario())
+    assert not consumer._seek_again
 
 
 def test_gaps_between_chunks_do_not_hold_the_commit_back():
@@ -151,8 +213,8 @@ def test_what_was_read_of_a_partition_that_is_paused_meanwhile_is_handed_out_all
     assert given == [(1, range(1)), (0, range(7, 9))]
 
 
-def answering(answer: object) -> Callable[[float], Awaitable[object]]:
-    async def answered(_timeout: float) -> object:
+def answering(answer: object) -> Callable[..., Awaitable[object]]:
+    async def answered(*_args: object) -> object:
         return answer
 
     return answered
