@@ -30,6 +30,8 @@ from contracts.names import TenantId
 
 KIND = "al"
 FORMAT = 1
+# Keys of these rows are from the first to below the second: an array of three, the kind, then the tenant's text.
+KEYS = (b"\x93\xa2al", b"\x93\xa2am")
 
 
 class Phase(IntEnum):
@@ -110,6 +112,16 @@ def step(state: AlertState, rule: Rule, *, value_ms: float | None, at_ms: int, s
     return replace(state, phase=Phase.OK, since_ms=at_ms) if state.phase is Phase.PENDING else state
 
 
+def due_ms(state: AlertState, rule: Rule, at_ms: int) -> int | None:
+    """The event time after `at_ms` at which the same reading would change the state; None: it never will."""
+    due = state.since_ms
+    if at_ms >= due and state.phase is Phase.PENDING:
+        due += rule.raise_after_ms
+    elif at_ms >= due and state.phase is Phase.CLEARING:
+        due += rule.clear_after_ms
+    return due if due > at_ms else None
+
+
 def _moved(state: AlertState, rule: Rule, value_ms: float, at_ms: int) -> AlertState:  # noqa: PLR0911  one an arrow
     lasted_ms = at_ms - state.since_ms
     match state.phase:
@@ -141,10 +153,10 @@ def encode_key(tenant_id: TenantId, tool: str) -> bytes:
     return msgspec.msgpack.encode((KIND, tenant_id, tool))
 
 
-def decode_key(raw: bytes) -> tuple[TenantId, str] | None:
-    """Tenant and tool, or None when the bytes are another kind of row."""
-    parts = msgspec.msgpack.decode(raw)
-    return (TenantId(parts[1]), parts[2]) if parts[0] == KIND else None
+def decode_key(raw: bytes) -> tuple[TenantId, str]:
+    """Tenant and tool of a key within KEYS."""
+    _kind, tenant, tool = msgspec.msgpack.decode(raw)
+    return TenantId(tenant), tool
 
 
 def encode(state: AlertState) -> bytes:

@@ -3,18 +3,24 @@
 A reading is the p95 of the tool's newest window over all of its versions, or of the one before while the newest has
 fewer than `min_count` calls. The state machine itself is `agents.alert_rules`.
 
-State of a tool is kept while it has an alert, and for `forget_s` after its last call.
+A tool is looked at when calls of it were folded, and when it has an alert that time alone moves on: once the tool was
+silent for `silence_s`, or when event time comes to the end of a delay. So judging costs what happened, not how many
+alerts there are. State of a tool is kept while it has an alert, and for `forget_s` after its last call.
+
+Seconds here are of listening time (`agents.listening`).
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
 from agents import alert_rules
 from agents.alert_rules import AlertState, Phase
+from agents.deadlines import Deadlines
 from tables import sketches
 from tables import tool_latency as tl
 from tables.rows import WindowKey
@@ -27,7 +33,7 @@ if TYPE_CHECKING:
     from contracts.names import TenantId
     from streams.kafka_log import Outgoing
     from tables.row_codec import Row
-    from tables.store import Change
+    from tables.store import Change, RowStore
     from tables.window_partition import WindowPartition
 
 # A tenant and one of its tools.
@@ -45,6 +51,8 @@ class _Tool:
     heard_s: float
     versions: dict[str, int] = field(default_factory=dict)
     """The newest window of each version; those that no reading can be of are dropped when they are many."""
+    has_alert: bool = False
+    """Whether its alert is not OK, so that each of its calls matters."""
 
 
 class LatencyAlerts:
@@ -70,23 +78,27 @@ class LatencyAlerts:
         self._states: dict[Subject, AlertState] = {}
         self._tools: dict[Subject, _Tool] = {}
         self._suspects: set[Subject] = set()
+        # When to look for silence, and at what event time of its tenant to look at an alert that waits out a delay.
+        self._silences: Deadlines[Subject] = Deadlines()
+        self._delays: defaultdict[TenantId, Deadlines[Subject]] = defaultdict(Deadlines)
         self._changed: set[Subject] = set()
+        self._untold: dict[Subject, None] = {}
         self._dropped: list[Subject] = []
         self._telling: list[tuple[Subject, int]] = []
         self._looked_s = 0.0
 
-    def recover(self, rows: Iterable[tuple[bytes, bytes]], now_s: float) -> None:
-        """Take up the states among `rows`; silence is counted from now."""
-        for key, raw in rows:
-            subject = alert_rules.decode_key(key)
-            if subject is not None:
-                state = alert_rules.decode(raw)
-                self._states[subject] = state
-                newest_ms = window_start_ms(state.since_ms, self._rows.rules.size_ms)
-                self._tools[subject] = _Tool(newest_ms, now_s, {"": newest_ms})
+    def recover(self, store: RowStore, now_s: float) -> None:
+        """Take up the states in the partition's store; silence is counted from now."""
+        for key, raw in store.scan(self._rows.number, *alert_rules.KEYS):
+            subject, state = alert_rules.decode_key(key), alert_rules.decode(raw)
+            newest_ms = window_start_ms(state.since_ms, self._rows.rules.size_ms)
+            self._tools[subject] = _Tool(newest_ms, now_s, {"": newest_ms})
+            self._put(subject, state)
+            if state.phase is not Phase.OK:
+                self._suspects.add(subject)
 
     def heard(self, touched: Iterable[tuple[WindowKey, Row[tl.Latencies]]], now_s: float) -> None:
-        """Calls were folded into these windows. Only a tool with a call above the threshold can begin to breach."""
+        """Calls were folded into these windows. Without an alert, only a call above the threshold can begin one."""
         tools, limit_us = self._tools, 1000 * self._rule.threshold_ms
         for (tenant_id, (tool, version), start_ms), row in touched:
             subject = (tenant_id, tool)
@@ -100,29 +112,50 @@ class LatencyAlerts:
             if len(known.versions) > MANY_VERSIONS:
                 since_ms = known.newest_ms - self._rows.rules.size_ms
                 known.versions = {name: at_ms for name, at_ms in known.versions.items() if at_ms >= since_ms}
-            if row.state.max_us > limit_us:
+            if known.has_alert or row.state.max_us > limit_us:
                 self._suspects.add(subject)
 
     def judge(self, now_s: float) -> None:
-        """Judge the tools that were called since the last time, and look for silence at those with an alert."""
-        pending = {subject for subject, state in self._states.items() if state.phase is not Phase.OK}
+        """Judge the tools that were called since the last time, and the alerts whose time has come."""
         suspects, self._suspects = self._suspects, set()
-        for subject in pending | suspects:
-            state, tool = self._states.get(subject, _QUIET), self._tools[subject]
-            if state.phase is Phase.OK and not self._may_breach(subject, tool):
-                continue
-            silent = now_s - tool.heard_s >= self._silence_s
-            after = alert_rules.step(
-                state,
-                self._rule,
-                value_ms=None if silent else self._reading_ms(subject, tool),
-                at_ms=self._rows.watermark_ms(subject[0], now_s),
-                silent=silent,
-            )
-            if after is not state:
-                self._states[subject] = replace(after, position=self._rows.position)
-                self._changed.add(subject)
+        suspects.update(self._silences.due(now_s))
+        for tenant_id, delays in list(self._delays.items()):
+            suspects.update(delays.due(self._rows.watermark_ms(tenant_id, now_s)))
+            if not delays:
+                del self._delays[tenant_id]
+        for subject in suspects:
+            self._judge(subject, now_s)
         self._forget(now_s)
+
+    def _judge(self, subject: Subject, now_s: float) -> None:
+        state, tool = self._states.get(subject, _QUIET), self._tools[subject]
+        if state.phase is Phase.OK and not self._may_breach(subject, tool):
+            return
+        silent_s = tool.heard_s + self._silence_s
+        silent = silent_s <= now_s
+        value_ms = None if silent else self._reading_ms(subject, tool)
+        at_ms = self._rows.watermark_ms(subject[0], now_s)
+        after = alert_rules.step(state, self._rule, value_ms=value_ms, at_ms=at_ms, silent=silent)
+        if after is not state:
+            self._put(subject, replace(after, position=self._rows.position))
+            self._changed.add(subject)
+        tool.has_alert = after.phase is not Phase.OK
+        due_ms = alert_rules.due_ms(after, self._rule, at_ms)
+        if tool.has_alert and due_ms is not None:
+            self._delays[subject[0]].set(subject, due_ms)
+        elif subject[0] in self._delays:
+            self._delays[subject[0]].drop(subject)
+        if tool.has_alert:
+            self._silences.set(subject, silent_s)
+        else:
+            self._silences.drop(subject)
+
+    def _put(self, subject: Subject, state: AlertState) -> None:
+        self._states[subject] = state
+        if state.untold():
+            self._untold[subject] = None
+        else:
+            self._untold.pop(subject, None)
 
     def take_changed(self) -> list[Change]:
         """State rows changed since the last call."""
@@ -134,7 +167,7 @@ class LatencyAlerts:
 
     def take_messages(self, *, partition: int, now_ms: int) -> Iterator[Outgoing]:
         """Messages of the transitions that may not have been pushed."""
-        untold = [(subject, state) for subject, state in self._states.items() if state.untold()]
+        untold = [(subject, self._states[subject]) for subject in self._untold]
         self._telling = [(subject, state.transitions) for subject, state in untold]
         for subject, state in untold:
             yield from self._messages.alerts(*subject, state, partition=partition, now_ms=now_ms)
@@ -142,14 +175,9 @@ class LatencyAlerts:
     def settled(self) -> None:
         """The messages were pushed; the next flush writes that down."""
         for subject, transitions in self._telling:
-            self._states[subject] = replace(self._states[subject], announced=transitions)
+            self._put(subject, replace(self._states[subject], announced=transitions))
             self._changed.add(subject)
         self._telling = []
-
-    @property
-    def firing_count(self) -> int:
-        """Alerts that people have been told of and that are not over."""
-        return sum(state.phase in (Phase.FIRING, Phase.CLEARING) for state in self._states.values())
 
     def _read(self, subject: Subject, tool: _Tool) -> list[tl.Latencies]:
         """The windows that a reading is of: the newest one of each version, else the one before; nothing if too few."""

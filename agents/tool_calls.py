@@ -37,7 +37,7 @@ def register(host: AgentHost) -> WindowTable:
             silence_s=3.0 * settings.tool_latency.window_s,
             forget_s=float(settings.tool_latency.retention_s),
         )
-        alerts.recover(store.items(rows.number), now_s)
+        alerts.recover(store, now_s)
         return alerts
 
     return window_agent.attach(host, NAME, tl.kind(settings), settings.tool_latency, messages, alerts_of)

@@ -85,9 +85,10 @@ async def slow_calls(settings: Settings) -> AsyncIterator[asyncio.Event]:
 
 
 async def told(settings: Settings) -> list[dict[str, Any]]:
-    """What was pushed, in order for the tenant."""
+    """What clients see, in order for the tenant: of what was pushed twice with one id, one."""
     async with connected(settings) as cluster:
-        return [json.loads(record.value or b"") for record in await records_of(cluster, pushed(settings))]
+        records = await records_of(cluster, pushed(settings))
+    return [json.loads(value or b"") for value in {dict(r.headers)["pid"]: r.value for r in records}.values()]
 
 
 def pushed(settings: Settings) -> str:

@@ -14,6 +14,7 @@ from agents.latency_messages import messages_of
 from agents.metrics import AgentMetrics
 from agents.tool_calls import alert_rule
 from agents.window_work import Surroundings, WindowWork
+from contracts.names import TenantId
 from runtime.clock import ManualClock
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -54,7 +55,7 @@ class Bench:
         alerts = LatencyAlerts(
             rows, alert_rule(self.settings), messages, min_count=5, silence_s=30, forget_s=self.forget_s
         )
-        alerts.recover(store.items(0), self.clock.monotonic_s())
+        alerts.recover(store, self.clock.monotonic_s())
         around = Surroundings("tool_calls", "headrace.late", self.settings, AgentMetrics(Metrics()), self.clock)
         self.rows, self.alerts = rows, alerts
         self.work = WindowWork(rows, messages, around, alerts)
@@ -380,3 +381,69 @@ def test_an_alert_row_of_a_newer_release_is_read():
     raw = alert_rules.encode(alert_rules.AlertState(transitions=3))
     newer = msgspec.msgpack.encode([*msgspec.msgpack.decode(raw), "new field"])
     assert alert_rules.decode(newer) == alert_rules.AlertState(transitions=3)
+
+
+def firing(bench: Bench, *tools: str) -> None:
+    """Calls so slow that each of the tools has an alert."""
+    for _ in range(10):
+        for tool in tools:
+            bench.call(5_000, times=2, tool=tool)
+        bench.flush()
+        bench.clock.advance(1)
+    assert {state.phase for state in bench.alerts._states.values()} == {alert_rules.Phase.FIRING}
+
+
+def looked_at(bench: Bench) -> list[str]:
+    """The tools whose readings the next flush asks for."""
+    read, asked = bench.alerts._read, []
+
+    def reading(subject: tuple[TenantId, str], tool: object) -> object:
+        asked.append(subject[1])
+        return read(subject, tool)  # type: ignore[arg-type]
+
+    bench.alerts._read = reading  # type: ignore[method-assign, assignment]
+    bench.flush()
+    bench.alerts._read = read  # type: ignore[method-assign]
+    return asked
+
+
+def test_an_alert_is_looked_at_only_when_its_tool_was_called():
+    bench = Bench()
+    firing(bench, "search", "price", "stock")
+    bench.flush()
+    assert looked_at(bench) == []
+    bench.call(100, tool="price")
+    assert looked_at(bench) == ["price"]
+
+
+def test_a_breach_that_others_calls_prove_long_enough_is_raised():
+    bench = Bench()
+    bench.call(5_000, times=5)
+    bench.flush()
+    assert [state.phase for state in bench.alerts._states.values()] == [alert_rules.Phase.PENDING]
+    for _ in range(3):
+        bench.clock.advance(1)
+        bench.call(1, tool="price")
+        bench.flush()
+    assert [i.rsplit(":", 1)[1] for i in bench.log_ids() if i.startswith("al:")] == ["raised"]
+
+
+def test_an_alert_taken_up_after_a_restart_is_resolved_by_silence_and_not_before_its_time():
+    bench = Bench()
+    firing(bench, "search")
+    bench.restart()
+    for second in range(40):
+        bench.flush()
+        told = [i.rsplit(":", 1)[1] for i in bench.log_ids() if i.startswith("al:")]
+        assert (told == ["raised", "resolved"]) == (second >= 30)
+        bench.clock.advance(1)
+
+
+def test_other_rows_of_the_table_are_not_read_for_alerts():
+    bench = Bench()
+    firing(bench, "search")
+    keys = [key for key, _ in bench.store.scan(0, *alert_rules.KEYS)]
+    assert keys == [alert_rules.encode_key(TenantId(TENANT), "search")]
+    assert len(list(bench.store.items(0))) > 1
+    assert alert_rules.KEYS[0] < alert_rules.encode_key(TenantId(""), "") < alert_rules.KEYS[1]
+    assert alert_rules.encode_key(TenantId("\U0010ffff" * 100), "z") < alert_rules.KEYS[1]
