@@ -7,6 +7,7 @@ Where it stands: `streams.batches` makes it, `agents.runner` hands it to an agen
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, cast
 
 from contracts.errors import BadEntry
@@ -15,6 +16,9 @@ from streams.records import Headers
 
 # 9999-01-01. Windows end behind their events, and a time behind the year 9999 cannot be written down.
 LATEST_MS = 253_370_764_800_000
+
+
+_value, _timestamp, _headers = attrgetter("value"), attrgetter("timestamp"), attrgetter("headers")
 
 
 class LogRecord(Protocol):
@@ -61,7 +65,7 @@ class RecordChunk:
         self.after: int | None = None
         self.readers = 1
         self._released = 0
-        self.values: list[bytes | None] = [record.value for record in records]
+        self.values: list[bytes | None] = list(map(_value, records))
         self._records: Sequence[LogRecord] = records
         first, last = records[0].offset, records[-1].offset
         dense = last - first + 1 == len(records)
@@ -91,12 +95,16 @@ class RecordChunk:
 
     def timestamps_ms(self) -> list[int]:
         """The timestamp of each record, a later one as LATEST_MS: no event is believed to be later than its record."""
-        stamps_ms = [record.timestamp or 0 for record in self._records]
-        return [min(at_ms, LATEST_MS) for at_ms in stamps_ms] if max(stamps_ms) > LATEST_MS else stamps_ms
+        stamps_ms: list[int] = list(map(_timestamp, self._records))
+        if None not in stamps_ms and self.newest_ms <= LATEST_MS:
+            return stamps_ms
+        return [min(at_ms or 0, LATEST_MS) for at_ms in stamps_ms]
 
     def refusals(self) -> dict[int, BadEntry]:
         """Places of the records whose Redis entry the mirror could not read, and why: they are to be buried."""
         found: dict[int, BadEntry] = {}
+        if not any(map(_headers, self._records)):
+            return found
         for index, record in enumerate(self._records):
             headers = record.headers
             if headers and headers[-1][0] == INVALID:
