@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import faust
+from faust.types import StreamT
 from meter import Meter, job, leave
 
 work = job()
@@ -27,7 +28,7 @@ counts: dict[tuple[str, str, int], list[int]] = {}
 
 
 @app.agent(calls)
-async def count(stream: faust.Stream[Call]) -> None:
+async def count(stream: StreamT[Call]) -> None:
     """Count each call into its window."""
     async for call in stream:
         key = (call.tenant_id, call.tool, call.ts_ms - call.ts_ms % work.window_ms)

@@ -10,6 +10,7 @@ import sys
 from datetime import timedelta
 
 import faust
+from faust.types import StreamT
 from meter import Meter, job, leave
 
 work = job()
@@ -31,7 +32,7 @@ counts = app.Table("counts", default=int, partitions=work.partitions).tumbling(
 
 
 @app.agent(calls)
-async def count(stream: faust.Stream[Call]) -> None:
+async def count(stream: StreamT[Call]) -> None:
     """Count each call into its window."""
     async for call in stream:
         counts[(call.tenant_id, call.tool)] += 1

@@ -94,6 +94,5 @@ def leave() -> NoReturn:
 
 
 def _tell(**what: object) -> None:
-    # One write: frameworks print from threads of their own.
-    sys.__stdout__.write(f"\n{MARK}{json.dumps(what)}\n")
-    sys.__stdout__.flush()
+    # The real one, whatever a framework put in its place; one write, since frameworks print from threads of their own.
+    print(f"\n{MARK}{json.dumps(what)}\n", end="", file=sys.__stdout__, flush=True)

@@ -6,13 +6,15 @@ instead of 9.0 us an event). It is done when the rows that it has emitted hold e
 
 from __future__ import annotations
 
+from typing import Any
+
 import pathway as pw
 from meter import Meter, job, leave
 
 SEPARATOR = "\x1f"
 
 
-class Call(pw.Schema):
+class Call(pw.Schema):  # type: ignore[misc]  # not installed where types are checked
     """What a row needs of an event."""
 
     tenant_id: str
@@ -27,7 +29,7 @@ meter = Meter(work)
 rows: dict[tuple[str, int], tuple[int, int, tuple[float, ...]]] = {}
 
 
-def changed(key: pw.Pointer, row: dict, time: int, is_addition: bool) -> None:  # noqa: ARG001, FBT001
+def changed(key: pw.Pointer, row: dict[str, Any], time: int, is_addition: bool) -> None:  # noqa: ARG001, FBT001
     """Keep the newest version of each row."""
     place = (row["key"], row["start_ms"])
     if is_addition:
@@ -41,11 +43,12 @@ def settled(time: int) -> None:  # noqa: ARG001
     """All changes of one commit are here."""
     if meter.n == work.events:
         meter.done()
-        meter.answer([_row(*place, *row) for place, row in rows.items()])
+        meter.answer([_row(*place, row) for place, row in rows.items()])
         leave()
 
 
-def _row(key: str, start_ms: int, count: int, errors: int, latencies_ms: tuple[float, ...]) -> tuple[object, ...]:
+def _row(key: str, start_ms: int, row: tuple[int, int, tuple[float, ...]]) -> tuple[object, ...]:
+    count, errors, latencies_ms = row
     return (*key.split(SEPARATOR), start_ms, count, errors, latencies_ms[int(0.95 * (count - 1))])
 
 

@@ -5,6 +5,8 @@ Default settings. Windows close by the partition's time, so that the closing eve
 
 from __future__ import annotations
 
+from typing import Any
+
 from meter import Job, Meter, bucket_of, job, leave, p95_ms
 from quixstreams import Application
 from quixstreams.models.topics import TopicManager
@@ -18,7 +20,8 @@ TopicManager.default_extra_config = {"retention.ms": "-1"}
 def main() -> None:
     """Run until every record is processed; `run` commits state, changelog and offsets before it returns."""
     work = job()
-    meter, answer = Meter(work), []
+    meter = Meter(work)
+    answer: list[tuple[Any, ...]] = []
     app = Application(
         work.bootstrap, consumer_group=work.group, auto_offset_reset="earliest", state_dir=work.folder, loglevel="INFO"
     )
@@ -26,10 +29,10 @@ def main() -> None:
     if "retention.ms" not in topic.broker_config.extra_config:
         topic.broker_config.extra_config["retention.ms"] = "-1"
 
-    def begin(call: dict) -> dict:
+    def begin(call: dict[str, Any]) -> dict[str, Any]:
         return reduce({"count": 0, "errors": 0, "buckets": {}}, call)
 
-    def reduce(row: dict, call: dict) -> dict:
+    def reduce(row: dict[str, Any], call: dict[str, Any]) -> dict[str, Any]:
         meter.n += 1
         if meter.n == work.events:
             app.stop()  # after this record
@@ -39,7 +42,7 @@ def main() -> None:
         buckets[bucket] = buckets.get(bucket, 0) + 1
         return row
 
-    def keep(window: dict, key: str, _timestamp: int, _headers: object) -> None:
+    def keep(window: dict[str, Any], key: str, _timestamp: int, _headers: object) -> None:
         answer.append((*key.split("\x1f"), window["start"], window["value"]))
 
     windows = app.dataframe(topic).tumbling_window(work.window_ms, grace_ms=GRACE_MS).reduce(reduce, begin)
@@ -50,7 +53,7 @@ def main() -> None:
     leave()
 
 
-def _row(work: Job, tenant: str, tool: str, start_ms: int, row: dict) -> tuple[object, ...]:
+def _row(work: Job, tenant: str, tool: str, start_ms: int, row: dict[str, Any]) -> tuple[object, ...]:
     buckets = {int(bucket): count for bucket, count in row["buckets"].items()}
     return (tenant, tool, start_ms, row["count"], row["errors"], p95_ms(buckets, work.log_gamma))
 
