@@ -4,15 +4,22 @@ Times are milliseconds since the Unix epoch. Two questions, with two clocks:
 
 *Is an event still to be counted?* Decided by the log alone, so that a restart, another worker or a replay decides the
 same: by the newest window of its tenant in its partition (`newest_start_ms`). One tenant's fast clock makes nobody
-else's events late, and an event further ahead of its own record than `future_skew_ms` never moves it.
+else's events late, and an event further ahead of its own record than `future_skew_ms` never moves it. Our own wall
+clock has no say in that, although a producer's clock may date its records ahead too (the mirror's own are dated by the
+mirror): an event that it found too far ahead would be buried, and counted when the record comes again a minute later.
 
 *Is a window over, so that it can be told?* Decided by the tenant's watermark, which time moves on:
 
     the newest event time seen, but never ahead of the broker's clock;
     once the tenant has been silent for `idle_s`: the broker's clock minus `idle_s`, so that its last windows close.
 
-The broker's clock is the newest record timestamp of the partition, moved on by our own monotonic clock in between.
-After a restart without new records it is unknown; our own wall clock stands in for it until a record comes.
+The broker's clock is the newest record timestamp of the partition, moved on by our own clock in between: the furthest
+ahead of the last one to two CLOCK_S in which records came, so that one producer whose clock is fast does not put it
+ahead for good. After a restart without new records it is unknown; our own wall clock stands in for it until a record
+comes.
+
+Seconds are of a clock that runs while the reader is at the log's end (`agents.listening`): time in which nothing could
+be heard is not silence.
 """
 
 from __future__ import annotations
@@ -68,30 +75,44 @@ class _Tenant:
     heard_s: float
 
 
+# A record's timestamp counts for the broker's clock for this long, and until the next record after that.
+CLOCK_S = 60.0
+
+
 class Watermarks:
     """The watermarks of all tenants of one partition."""
 
     def __init__(self, *, idle_s: float) -> None:
         self._idle_s = idle_s
         self._tenants: dict[TenantId, _Tenant] = {}
-        self._broker_ms = 0
-        self._broker_heard_s = 0.0
+        # How far record timestamps are ahead of our seconds: the most since `_begun_s`, and in the time before.
+        self._ahead_ms: int | None = None
+        self._before_ms = 0
+        self._begun_s = 0.0
         self._broker_is_guessed = False
         self.newest_ms = 0
         """The newest event time of any tenant."""
 
     def guess_broker(self, wall_ms: int, now_s: float) -> None:
         """Take our own wall clock for the broker's, unless that is known."""
-        if self._broker_ms == 0:
-            self._broker_ms, self._broker_heard_s, self._broker_is_guessed = wall_ms, now_s, True
+        if self._ahead_ms is None:
+            self.observe_broker(wall_ms, now_s)
+            self._broker_is_guessed = True
 
     def observe_broker(self, record_ms: int, now_s: float) -> None:
-        """Note a record's broker timestamp, at monotonic time `now_s`."""
-        if self._broker_is_guessed or record_ms > self.broker_ms(now_s):
-            self._broker_ms, self._broker_heard_s, self._broker_is_guessed = record_ms, now_s, False
+        """Note a record's timestamp, heard at `now_s`."""
+        ahead_ms = record_ms - int(1000 * now_s)
+        passed_s = now_s - self._begun_s
+        if self._ahead_ms is None or self._broker_is_guessed or passed_s >= 2 * CLOCK_S:
+            self._ahead_ms = self._before_ms = ahead_ms
+            self._begun_s, self._broker_is_guessed = now_s, False
+        elif passed_s >= CLOCK_S:
+            self._ahead_ms, self._before_ms, self._begun_s = ahead_ms, self._ahead_ms, now_s
+        else:
+            self._ahead_ms = max(self._ahead_ms, ahead_ms)
 
     def observe(self, tenant: TenantId, at_ms: int, now_s: float) -> None:
-        """Note an event's time, at monotonic time `now_s`."""
+        """Note an event's time, heard at `now_s`."""
         seen = self._tenants.get(tenant)
         if seen is None:
             seen = self._tenants[tenant] = _Tenant(at_ms, now_s)
@@ -100,20 +121,13 @@ class Watermarks:
         self.newest_ms = max(self.newest_ms, at_ms)
 
     def observe_all(self, tenants: Iterable[TenantId], at_ms: Iterable[int], now_s: float) -> None:
-        """Note the times of many events; the columns are of equal length."""
-        newest: dict[TenantId, int] = {}
-        get = newest.get
+        """Note the times of many events, best one for each tenant; the columns are of equal length."""
         for tenant, at in zip(tenants, at_ms, strict=True):
-            if at > get(tenant, -1):
-                newest[tenant] = at  # noqa: PERF403 - a maximum, not a copy
-        for tenant, at in newest.items():
             self.observe(tenant, at, now_s)
 
     def broker_ms(self, now_s: float) -> int:
         """The broker's clock as far as we know it; 0 before the first record."""
-        if self._broker_ms == 0:
-            return 0
-        return self._broker_ms + int(1000 * (now_s - self._broker_heard_s))
+        return 0 if self._ahead_ms is None else max(self._ahead_ms, self._before_ms) + int(1000 * now_s)
 
     def newest_start_ms(self, tenant: TenantId, size_ms: int) -> int | None:
         """The start of the tenant's newest window of `size_ms`; None when nothing is known of it."""

@@ -53,3 +53,29 @@ def test_our_own_clock_stands_in_for_the_brokers_until_a_record_comes():
     assert marks.of(A, 61) == T + 15_000
     marks.guess_broker(T + 3_600_000, 61)
     assert marks.broker_ms(61) == T + 20_000
+
+
+def test_one_record_dated_ahead_does_not_keep_the_brokers_clock_ahead():
+    marks = Watermarks(idle_s=5)
+    marks.observe_broker(T, 0)
+    marks.observe_broker(T + 61_000, 1)
+    for second in range(2, 200):
+        assert T + 1000 * second <= marks.broker_ms(second) <= T + 1000 * second + 60_000
+        marks.observe_broker(T + 1000 * second, second)
+    assert marks.broker_ms(200) == T + 200_000
+
+
+def test_after_a_quiet_time_the_next_record_says_what_the_time_is():
+    marks = Watermarks(idle_s=5)
+    marks.observe_broker(T + 60_000, 0)
+    assert marks.broker_ms(1_000) == T + 1_060_000
+    marks.observe_broker(T + 1_000_000, 1_000)
+    assert marks.broker_ms(1_000) == T + 1_000_000
+
+
+def test_a_late_record_takes_nothing_from_the_brokers_clock_while_there_are_newer_ones():
+    marks = Watermarks(idle_s=5)
+    for second in range(300):
+        marks.observe_broker(T + 1000 * second, second)
+        marks.observe_broker(T, second)
+        assert marks.broker_ms(second) == T + 1000 * second
