@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from contracts import push
-from contracts.errors import ContractError
+from contracts.errors import WHOLE, ContractError, TooLarge
 from contracts.names import Topic, kafka_topic
 from streams.dead_letters import DeadLetter
+from streams.kafka_connection import MAX_RECORD_BYTES
 from streams.kafka_log import Outgoing
 
 if TYPE_CHECKING:
@@ -49,6 +50,20 @@ def latest_record(names: Names, message: PushMessage, *, conflation_key: str, no
 def source_of(record: SourceRecord) -> str:
     """Where a record stands, as text."""
     return f"{record.topic}/{record.partition}/{record.offset}"
+
+
+def aside_of(record: SourceRecord, late_topic: str, consumer: str) -> Outgoing:
+    """The record as it came, for the topic of events that came too late for `consumer`; said in one more header.
+
+    Raises TooLarge for one that the topic would refuse: its source took it compressed, and it is sent as it is.
+    """
+    header_bytes = sum(len(name) + len(value or b"") for name, value in record.headers)
+    size_bytes = len(record.key or b"") + len(record.value or b"") + header_bytes
+    if size_bytes > MAX_RECORD_BYTES:
+        limit = f"came too late, and a record of more than {MAX_RECORD_BYTES} bytes cannot be set aside"
+        raise TooLarge(event=record.topic, field=WHOLE, limit=limit, value=f"{size_bytes} bytes")
+    headers = [*record.headers, ("late_for", consumer.encode())]
+    return Outgoing(late_topic, record.key, record.value, headers, record.timestamp)
 
 
 def letter_of(record: SourceRecord, *, consumer: str, error: ContractError) -> DeadLetter:

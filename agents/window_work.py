@@ -16,10 +16,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from agents.effects import Effects
-from agents.records import letter_of
+from agents.records import aside_of, letter_of
 from agents.sample_pieces import pieces
 from contracts import envelope
-from contracts.errors import ContractError, OutOfRange
+from contracts.errors import ContractError, OutOfRange, TooLarge
 from contracts.names import TenantId
 from streams.kafka_log import Outgoing
 from tables.fold import Samples, TableKind, chosen, renamed
@@ -197,12 +197,11 @@ class WindowWork(Generic[S]):
                 case Folded.REPEAT:
                     self._around.metrics.events.labels(self._around.name, "duplicate").inc()
                 case Folded.EXPIRED:
-                    self._around.metrics.late.labels(self._kind.name, "set_aside").inc()
-                    record = chunk.record(index)
-                    headers = [*record.headers, ("late_for", self._kind.name.encode())]
-                    self._late.append(
-                        Outgoing(self._around.late_topic, record.key, record.value, headers, record.timestamp)
-                    )
+                    try:
+                        self._late.append(aside_of(chunk.record(index), self._around.late_topic, self._kind.name))
+                        self._around.metrics.late.labels(self._kind.name, "set_aside").inc()
+                    except TooLarge as too_large:
+                        self._bury(chunk, index, too_large)
                 case Folded.FUTURE:
                     stamp_ms = chunk.record(index).timestamp
                     limit = f"must not be more than {self._skew_ms} ms ahead of its record's timestamp, {stamp_ms}"

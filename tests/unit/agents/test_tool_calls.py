@@ -18,6 +18,7 @@ from contracts.names import TenantId
 from runtime.clock import ManualClock
 from runtime.metrics import Metrics
 from runtime.settings import Settings
+from streams.kafka_connection import MAX_RECORD_BYTES
 from streams.kafka_log import Outgoing
 from tables import tool_latency as tl
 from tables.rows import newest
@@ -60,12 +61,15 @@ class Bench:
         self.rows, self.alerts = rows, alerts
         self.work = WindowWork(rows, messages, around, alerts)
 
-    def call(self, latency_ms: float, *, at: datetime | None = None, tool: str = "search", times: int = 1) -> None:
+    def call(
+        self, latency_ms: float, *, at: datetime | None = None, tool: str = "search", times: int = 1, more: str = ""
+    ) -> None:
         records = []
         for _ in range(times):
             ts = (at or self.clock.now()).isoformat()
-            body = {"event": "tool_call", "version": "1.0", "tenant_id": TENANT, "tool": tool, "args": {}, "ts": ts}
-            records.append(self.record(json.dumps(body | {"latency_ms": latency_ms}).encode()))
+            body = {"event": "tool_call", "version": "1.0", "tenant_id": TENANT, "tool": tool, "ts": ts}
+            measured = {"args": {"more": more} if more else {}, "latency_ms": latency_ms}
+            records.append(self.record(json.dumps(body | measured).encode()))
         self.fold(records)
 
     def fold(self, records: list[LogRecord]) -> None:
@@ -196,6 +200,20 @@ def test_an_event_whose_window_is_no_longer_kept_is_set_aside_whole():
     effects = bench.flush()
     assert [record.topic for record in effects.aside] == ["headrace.late"]
     assert b'"latency_ms": 7' in (effects.aside[0].value or b"")
+
+
+def test_a_late_event_that_its_topic_would_refuse_for_its_length_is_buried():
+    bench = Bench()
+    bench.call(1)
+    bench.flush()
+    bench.clock.advance(2 * 3600)
+    bench.call(1)
+    bench.call(7, at=START, tool="search", more="x" * MAX_RECORD_BYTES)
+    effects = bench.flush()
+    assert effects.aside == ()
+    (letter,) = effects.letters
+    assert letter.error_class == "TooLarge"
+    assert "came too late" in letter.error_text
 
 
 def test_an_expired_window_is_deleted_from_the_changelog():
