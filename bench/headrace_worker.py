@@ -22,8 +22,18 @@ ROOT = Path(__file__).resolve().parent.parent
 TABLE = "tool_latency"
 KIND = "tl"
 FETCH_WAIT_MS = 20
+
+
+def command(app: str) -> list[str]:
+    """How a worker is started, from the module that has its application."""
+    return [sys.executable, "-P", "-m", "faust", "-A", app, "worker", "-l", "info", "--without-web"]
+
+
 # As it is started in production.
-COMMAND = [sys.executable, "-P", "-m", "faust", "-A", "headrace.worker", "worker", "-l", "info", "--without-web"]
+COMMAND = command("headrace.worker")
+# The same with notes of what its queries see, in the file that SIGHTINGS names.
+WATCHED = command("bench.watched_worker")
+SIGHTINGS = "BENCH_SIGHTINGS"
 
 
 def topic_of(prefix: str) -> str:

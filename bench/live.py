@@ -1,8 +1,8 @@
 """Live traffic: events sent at a steady rate, and the table's changelog watched as its rows appear.
 
 What is sent and what appears are noted with monotonic times and put together afterwards: an event is visible when the
-first version of its row arrives whose position is at or past the event's offset. The worker writes a row to its store,
-where queries see it, as soon as the changelog has it.
+first version of its row appears whose position is at or past the event's offset. It appears twice: in the worker's
+store, where queries see it (`sightings`), and then at whoever reads the changelog (`Tail`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import asyncio
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -27,10 +28,11 @@ from bench.workload import ERROR_RATIO, SEED, WINDOW_MS, EventText, Shape, Workl
 from runtime.settings import KafkaSettings
 from streams.kafka_log import Cluster, Partition, Record
 
-# The embedded broker holds every fetch for all of this, so it is also how exact an arrival's time is.
+# The embedded broker holds an empty fetch for all of this, so it is also how exact an arrival's time is.
 TAIL_WAIT_MS = 5
 # Positions carry the source topic's incarnation above these bits.
 OFFSET_MASK = (1 << 40) - 1
+_noted = msgspec.json.Decoder(tuple[float, list[tuple[bytes, int]]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +150,28 @@ class Tail:
 def _arrival(record: Record, now_s: float) -> Arrival:
     row, position = None, -1
     if record.value is not None and record.topic.endswith("-changelog"):
-        kind, *place = msgspec.msgpack.decode(record.key or b"")
-        if kind == KIND:
-            start_ms, tenant, tool, _version = place
-            row = (tenant, tool, start_ms)
+        row = _row_of(record.key or b"")
+        if row is not None:
             position = msgspec.msgpack.decode(record.value)[1] & OFFSET_MASK
     return Arrival(now_s, record.partition, record.offset, row, position)
+
+
+def _row_of(raw_key: bytes) -> RowKey | None:
+    kind, *place = msgspec.msgpack.decode(raw_key)
+    if kind != KIND:
+        return None
+    start_ms, tenant, tool, _version = place
+    return (tenant, tool, start_ms)
+
+
+def sightings(path: Path) -> Iterator[Arrival]:
+    """Rows as the worker's queries came to see them, out of what `bench.store_notes` noted."""
+    for line in path.read_bytes().splitlines():
+        at_s, rows = _noted.decode(line)
+        for raw_key, position in rows:
+            row = _row_of(raw_key)
+            if row is not None:
+                yield Arrival(at_s, -1, -1, row, position & OFFSET_MASK)
 
 
 def delays_to_rows(sent: Iterable[Sent], arrivals: Iterable[Arrival]) -> list[float]:

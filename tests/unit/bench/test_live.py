@@ -1,12 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from bench.live import Arrival, Feed, Sent, delays_to_records, delays_to_rows, longest_gaps
+from bench.live import Arrival, Feed, Sent, delays_to_records, delays_to_rows, longest_gaps, sightings
 from bench.recount import RowAnswer
+from bench.store_notes import Notes
+from contracts.names import TenantId
+from runtime.settings import Settings
+from tables import tool_latency
+from tables.row_codec import Row, RowCodec
+from tables.rows import WindowKey, encode_key
+from tables.store import MemoryStore
+from tables.tool_latency import Latencies
 
 ROW = ("tenant", "tool", 0)
 OTHER = ("tenant", "other", 0)
@@ -58,3 +67,15 @@ def test_a_pause_is_the_longest_gap_that_touches_the_time_asked_for():
 def test_what_was_sent_is_counted_one_by_one():
     feed = Feed("nowhere", "nothing", 1.0, [_sent(ROW, offset, 0.0) for offset in range(21)] + [_sent(OTHER, 0, 0.0)])
     assert feed.right() == {ROW: RowAnswer(21, 1, 20.0), OTHER: RowAnswer(1, 1, 1.0)}
+
+
+def test_a_row_is_sighted_when_the_store_has_it_under_its_key_with_its_position(tmp_path: Path):
+    kind = tool_latency.kind(Settings())
+    key = encode_key(kind.kind, WindowKey(TenantId("tenant"), ("search", "1.2"), 20_000))
+    raw = RowCodec(kind).encode(Row(Latencies(), position=(3 << 40) + 9))
+    store, write = MemoryStore(), Notes(tmp_path / "notes").beside(MemoryStore.write)
+    write(store, 2, [(key, raw), (encode_key("xx", WindowKey(TenantId("t"), (), 0)), raw), (b"gone", None)], 7)
+    (seen,) = sightings(tmp_path / "notes")
+    assert (seen.row, seen.position) == (("tenant", "search", 20_000), 9)
+    assert store.get(2, key) == raw
+    assert store.checkpoint(2) == 7
