@@ -67,4 +67,5 @@ def _is_at_end(state: Any) -> bool:  # noqa: ANN401 - the same
     The embedded broker may tell an end that is too low, but never one at or below the last batch's first record.
     """
     end = state.highwater if state.lso is None or state.lso < 0 else state.lso
-    return bool(state.has_valid_position and end is not None and state.position >= end)
+    position = state._position  # noqa: SLF001 - looked at once: the other thread may take it away
+    return position is not None and end is not None and bool(position >= end)

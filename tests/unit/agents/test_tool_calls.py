@@ -11,6 +11,7 @@ from agents import alert_rules
 from agents.effects import Effects
 from agents.latency_alerts import LatencyAlerts
 from agents.latency_messages import messages_of
+from agents.listening import Listening
 from agents.metrics import AgentMetrics
 from agents.tool_calls import alert_rule
 from agents.window_work import Surroundings, WindowWork
@@ -20,6 +21,7 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings
 from streams.kafka_connection import MAX_RECORD_BYTES
 from streams.kafka_log import Outgoing
+from streams.log_ends import EndSeen
 from tables import tool_latency as tl
 from tables.rows import newest
 from tables.store import MemoryStore
@@ -34,8 +36,10 @@ TENANT = "11111111-1111-4111-8111-111111111111"
 class Bench:
     """One partition, its changelog and a clock."""
 
-    def __init__(self, settings: Settings | None = None, *, forget_s: float = 3600) -> None:
-        self.forget_s = forget_s
+    def __init__(
+        self, settings: Settings | None = None, *, forget_s: float = 3600, listening: Listening | None = None
+    ) -> None:
+        self.forget_s, self.listening = forget_s, listening
         self.settings = settings or Settings()
         self.clock = ManualClock(START)
         self.changelog: list[tuple[bytes, bytes | None]] = []
@@ -59,7 +63,7 @@ class Bench:
         alerts.recover(store, self.clock.monotonic_s())
         around = Surroundings("tool_calls", "headrace.late", self.settings, AgentMetrics(Metrics()), self.clock)
         self.rows, self.alerts = rows, alerts
-        self.work = WindowWork(rows, messages, around, alerts)
+        self.work = WindowWork(rows, messages, around, alerts, listening=self.listening)
 
     def call(
         self, latency_ms: float, *, at: datetime | None = None, tool: str = "search", times: int = 1, more: str = ""
@@ -409,6 +413,38 @@ def firing(bench: Bench, *tools: str) -> None:
         bench.flush()
         bench.clock.advance(1)
     assert {state.phase for state in bench.alerts._states.values()} == {alert_rules.Phase.FIRING}
+
+
+def test_an_outage_of_ours_resolves_no_alert_and_closes_no_window_before_the_backlog_is_read():
+    answers: list[EndSeen] = []
+    bench = Bench(listening=Listening(lambda: answers[-1] if answers else None, longest_gap_s=1.0))
+
+    def second(*, called: bool = False, answered: bool = True) -> None:
+        if called:
+            bench.call(5_000)
+        if answered:
+            answers.append(EndSeen(len(answers), bench.offset))
+        bench.flush()
+        bench.clock.advance(1)
+
+    def told(what: str) -> list[str]:
+        return [i for i in bench.log_ids() if i.startswith(what)]
+
+    for _ in range(15):
+        second(called=True)
+    closed = told("tlw:")
+    for _ in range(60):
+        second(answered=False)
+    second()
+    assert [i.rsplit(":", 1)[1] for i in told("al:")] == ["raised"]
+    assert told("tlw:") == closed
+    for late_s in range(15, 20):
+        bench.call(5_000, at=START + timedelta(seconds=late_s))
+    for _ in range(40):
+        second()
+    window_ms = int(1000 * (START + timedelta(seconds=10)).timestamp())
+    assert told("tlw:")[len(closed) :] == [f"tlw:search:{window_ms}:{bench.offset + 1}"]
+    assert [i.rsplit(":", 1)[1] for i in told("al:")] == ["raised", "resolved"]
 
 
 def looked_at(bench: Bench) -> list[str]:

@@ -22,6 +22,7 @@ from faust.types import TP
 from mode.utils.logging import CompositeLogger
 
 from streams.batches import BatchConsumer
+from streams.log_ends import EndSeen, LogEnds
 from tests.support.aio import run
 from tests.support.chunks import LogRecord
 
@@ -157,6 +158,14 @@ def test_a_worker_without_partitions_has_nothing_to_seek_and_says_so_to_nobody()
 
     run(scenario())
     assert not consumer._seek_again
+
+
+def test_after_a_seek_nothing_is_known_of_the_logs_end():
+    consumer = BatchesOfT.__new__(BatchesOfT)
+    consumer._delivered, consumer._last, consumer._ends = defaultdict(deque), {}, LogEnds()
+    consumer._ends._seen[TP0] = EndSeen(1, 7)
+    consumer._forget_delivered()
+    assert not consumer._ends._seen
 
 
 def test_gaps_between_chunks_do_not_hold_the_commit_back():
