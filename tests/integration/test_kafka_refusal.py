@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from contracts.errors import Kind, SendRefused
 from runtime.clock import SystemClock
-from runtime.settings import Settings
-from streams import topics
+from runtime.settings import AuthSettings, Settings
+from streams import changelogs, topics
 from streams.kafka_admin import Admin
 from streams.kafka_connection import MAX_ASIDE_BYTES, MAX_RECORD_BYTES
 from streams.kafka_log import NewTopic, Outgoing, Partition
@@ -18,10 +21,12 @@ from streams.kafka_outlet import Outlet
 from tests.support.aio import run
 from tests.support.kafka import alter_topic
 from tests.support.mirroring import CLEAN, bench, eventually, recount, settings_for
+from tests.support.processes import WORKER, process
 from tests.support.servers import kafka_is_embedded
 
 pytestmark = pytest.mark.skipif(kafka_is_embedded(), reason="the embedded broker refuses nothing")
 LIMIT = "max.message.bytes"
+EVENT_MS = 1_767_225_600_000  # 2026-01-01
 FAR_FUTURE_MS = 4_000_000_000_000
 
 
@@ -126,6 +131,45 @@ def test_a_record_of_the_largest_size_can_be_set_aside(here: Settings):
             await out.send_all([Outgoing(late, b"tenant", value, [("late_for", b"x" * 200)], 1, partition=0)])
 
     run(scenario())
+
+
+@pytest.mark.timeout(90)
+def test_a_worker_whose_rows_are_refused_ends_with_the_reason_and_its_successor_counts_them(
+    here: Settings, tmp_path: Path
+):
+    worker = here.worker.model_copy(update={"data_dir": tmp_path / "worker"})
+    auth = AuthSettings(secret=SecretStr("only-for-tests-" + "0" * 32))
+    settings = here.model_copy(update={"worker": worker, "auth": auth})
+    changelog = f"{settings.worker.group}-tool_latency-changelog"
+    body = b'{"event":"tool_call","version":"1.0","tool":"t","args":{},"latency_ms":1,"ts":"2026-01-01T00:00:00Z"}'
+
+    async def scenario() -> None:
+        admin, out = Admin(here.kafka), Outlet(here.kafka, SystemClock())
+        await admin.start()
+        try:
+            await topics.ensure(admin, settings)
+            await changelogs.ensure(admin, settings, [changelog])
+            await alter_topic(here.kafka, changelog, {**changelogs.CONFIG, LIMIT: "100"})
+            await out.start()
+            await out.send_all([Outgoing(f"{here.prefix}.tools", b"t1", body, [("tenant", b"t1")], EVENT_MS, 0)])
+            with process(WORKER, settings, tmp_path / "worker.log") as started:
+                assert await asyncio.to_thread(started.running.wait, 40) == 1
+                said = started.log.read_text()
+                assert f"{changelog}/0 for good: MessageSizeTooLargeError" in said
+                assert f"{LIMIT} of the topic is 100" in said
+                assert await admin.committed(settings.worker.group, [Partition(f"{here.prefix}.tools", 0)]) == {}
+                await alter_topic(here.kafka, changelog, changelogs.CONFIG)
+                started.start()
+
+                async def counted() -> bool:
+                    return (await admin.true_end_offsets([Partition(changelog, 0)]))[Partition(changelog, 0)] > 1
+
+                await eventually(counted, timeout_s=30)
+        finally:
+            await out.stop()
+            await admin.stop()
+
+    run(scenario(), timeout_s=85)
 
 
 def test_a_stream_whose_records_are_refused_stands_and_goes_on_when_the_limit_is_raised(here: Settings):
