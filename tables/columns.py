@@ -63,10 +63,6 @@ class NameBook(dict[R, int], Generic[R]):
         """The code of each, shape (n,)."""
         return np.fromiter(map(self.__getitem__, said), np.int64, len(said))
 
-    def key(self, code: int, start_ms: int) -> WindowKey:
-        """The row of a name and a window's start."""
-        return _key((*self.names[code], start_ms))
-
     def has_nameless(self, codes: NumberColumn) -> bool:
         """Whether one of them has no tenant."""
         return bool(self._nameless) and not self._nameless.isdisjoint(codes.tolist())
@@ -115,23 +111,41 @@ class Objects(list[V]):
 class Groups(NamedTuple):
     """Contributions in order of their rows, and in each row's in the order in which they came.
 
-    The values of row i, which is named `codes[i]` and begins at `starts_ms[i]`, are values[bounds[i] : bounds[i + 1]].
-    Two codes may have the same name.
+    The values of row keys[i] are values[bounds[i] : bounds[i + 1]]. A row may stand twice, when two codes say its name.
     """
 
-    codes: list[int]
-    starts_ms: list[int]
+    keys: list[WindowKey]
     bounds: list[int]
     values: Any
 
 
-def grouped(codes: NumberColumn, starts_ms: NumberColumn, values: Values) -> Groups:
-    """Group contributions, at least one, by code and window start; all three are of equal length."""
-    order = _order(codes, starts_ms)
-    codes, starts_ms = codes[order], starts_ms[order]
-    first = np.flatnonzero((codes[1:] != codes[:-1]) | (starts_ms[1:] != starts_ms[:-1])) + 1
-    first = np.concatenate(([0], first))
-    return Groups(codes[first].tolist(), starts_ms[first].tolist(), [*first.tolist(), len(codes)], values.take(order))
+class Contributions(NamedTuple):
+    """Columns of equal length: `codes` of names in `book`, the starts of windows in ms, and values."""
+
+    book: NameBook[Any]
+    codes: NumberColumn
+    starts_ms: NumberColumn
+    values: Values
+
+    def followed_by(self, others: Sequence[Contributions]) -> Contributions:
+        """These and then the others, which are of the same book."""
+        parts = (self, *others)
+        return Contributions(
+            self.book,
+            np.concatenate([part.codes for part in parts]),
+            np.concatenate([part.starts_ms for part in parts]),
+            self.values.followed_by([other.values for other in others]),
+        )
+
+    def grouped(self) -> Groups:
+        """Put together by row; there is at least one."""
+        order = _order(self.codes, self.starts_ms)
+        codes, starts_ms = self.codes[order], self.starts_ms[order]
+        changes = np.flatnonzero((codes[1:] != codes[:-1]) | (starts_ms[1:] != starts_ms[:-1])) + 1
+        first = np.concatenate(([0], changes))
+        names = map(self.book.names.__getitem__, codes[first].tolist())
+        keys = [_key((*name, start_ms)) for name, start_ms in zip(names, starts_ms[first].tolist(), strict=True)]
+        return Groups(keys, [*first.tolist(), len(codes)], self.values.take(order))
 
 
 def _order(codes: NumberColumn, starts_ms: NumberColumn) -> NumberColumn:

@@ -16,8 +16,8 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from contracts.errors import ContractError
-from contracts.names import Mode, Topic
-from tables.columns import Books, Name, NameBook, NumberColumn, Objects, Values
+from contracts.names import Mode, TenantId, Topic
+from tables.columns import Books, Contributions, Name, NameBook, NumberColumn, Objects, Values
 from tables.rows import Subject
 
 S = TypeVar("S")
@@ -115,6 +115,23 @@ def samples_of(
     """Samples of columns of names, times and objects."""
     book = _books.current()
     return Samples(indexes, book, book.codes(names), np.array(at_ms, np.int64), Objects(values), bad)
+
+
+def contributions(samples: Samples, size_ms: int) -> Contributions:
+    """The samples with the windows of `size_ms` that they fall in."""
+    return Contributions(samples.book, samples.codes, samples.at_ms - samples.at_ms % size_ms, samples.values)
+
+
+def newest_by_tenant(samples: Samples) -> dict[TenantId, int]:
+    """The newest event time of each tenant, in ms; every tenant is given."""
+    codes, inverse = np.unique(samples.codes, return_inverse=True)
+    newest_ms = np.full(len(codes), np.iinfo(np.int64).min)
+    np.maximum.at(newest_ms, inverse, samples.at_ms)
+    found: dict[Any, int] = {}
+    for code, at_ms in zip(codes.tolist(), newest_ms.tolist(), strict=True):
+        tenant, _ = samples.book.names[code]
+        found[tenant] = max(found.get(tenant, at_ms), at_ms)
+    return found
 
 
 def renamed(samples: Samples, names: Sequence[Name]) -> Samples:

@@ -22,8 +22,7 @@ import numpy as np
 from contracts import envelope
 from contracts.errors import ContractError
 from contracts.names import Mode, TenantId
-from tables.columns import grouped
-from tables.fold import S, Samples, Summary, TableKind, chosen, renamed
+from tables.fold import S, Samples, Summary, TableKind, chosen, contributions, newest_by_tenant, renamed
 from tables.rows import WindowKey
 from tables.windows import window_start_ms
 
@@ -89,10 +88,8 @@ class Recomputation(Generic[S]):
         samples = self._wanted(page)
         if samples:
             self.contributions += len(samples.values)
-            size_ms = self.kind.size_ms
-            groups = grouped(samples.codes, samples.at_ms - samples.at_ms % size_ms, samples.values)
-            states = list(map(self._state, map(samples.book.key, groups.codes, groups.starts_ms)))
-            self.kind.fold.add_each(states, groups.bounds, groups.values)
+            keys, bounds, columns = contributions(samples, self.kind.size_ms).grouped()
+            self.kind.fold.add_each(list(map(self._state, keys)), bounds, columns)
         if len(self._hot) > HOT_ROWS:
             self._pack_oldest()
 
@@ -134,14 +131,11 @@ class Recomputation(Generic[S]):
         samples = _with_tenants(self.kind.samples(page.values, self.wanted.mode), page)
         limit_ms = np.array(page.record_ms, np.int64)[samples.indexes] + self.wanted.future_skew_ms
         samples = chosen(samples, np.flatnonzero(samples.at_ms <= limit_ms))
-        newest_ms = self.newest_ms
-        names = samples.names
-        for (tenant, _), at_ms in zip(names, samples.at_ms.tolist(), strict=True):
-            if tenant is not None and newest_ms.get(tenant, -1) < at_ms:
-                newest_ms[tenant] = at_ms
+        for tenant, at_ms in newest_by_tenant(samples).items():
+            self.newest_ms[tenant] = max(self.newest_ms.get(tenant, -1), at_ms)
         within = (samples.at_ms >= from_ms) & (samples.at_ms < to_ms)
         if only is not None:
-            within &= np.fromiter((tenant == only for tenant, _ in names), np.bool_, len(names))
+            within &= np.array([tenant == only for tenant, _ in samples.names], np.bool_)
         return chosen(samples, np.flatnonzero(within))
 
     def _state(self, key: WindowKey) -> S:

@@ -25,13 +25,13 @@ _HIGHEST = _LINE.copy()
 _HIGHEST[ord("0") == _LINE] = ord("9")
 _HIGHEST[[14, 17]] = ord("5")
 # Below this numpy's overhead is more than it saves.
-_FEW = 16
+FEW_TIMES = 16
 
 
 def epoch_ms_of(texts: Sequence[str]) -> NDArray[np.int64] | None:
     """Milliseconds since the Unix epoch of each text; None when they are few, or when one is in another form."""
     count = len(texts)
-    if count < _FEW:
+    if count < FEW_TIMES:
         return None
     joined = ("\n".join(texts) + "\n").encode("utf-8", "surrogatepass")
     if len(joined) != count * _LENGTH:

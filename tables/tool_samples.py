@@ -21,7 +21,7 @@ from contracts.tools import ToolSample, UsualCall, decode_tool_samples, failures
 from tables import error_classes, sketches
 from tables.columns import Books, Name, NameBook, NumberColumn
 from tables.fold import Samples
-from tables.time_column import epoch_ms_of
+from tables.time_column import FEW_TIMES, epoch_ms_of
 
 BUCKET = (1 << 11) - 1
 FAILED = 1 << 11
@@ -76,7 +76,7 @@ _latency, _cache_hit, _ts = attrgetter("latency_ms"), attrgetter("cache_hit"), a
 def samples_of(values: Sequence[bytes], mode: Mode) -> Samples:
     """Calls of a list of payloads. The subject is (tool, version); the version is "" where none is told."""
     book = _books[mode].current()
-    calls = usual_calls(values)
+    calls = usual_calls(values) if len(values) >= FEW_TIMES else None
     if calls:
         at_ms, codes = epoch_ms_of(list(map(_ts, calls))), book.codes(list(map(_said, calls)))
         closer = codes.min() == NameBook.NO_NAME or (mode == "strict" and book.has_nameless(codes))

@@ -4,10 +4,10 @@ Where it stands: between an agent's work (`agents.window_work`: decoding, messag
 gives monotonic time.
 
 Exactness under repeats: a record at or below a row's position is in the row already. When a chunk begins above every
-row's position (`self.position`) nothing in it can be a repeat: its contributions are grouped by row, and wait there
-until `apply` folds each group at once and stamps the row with `self.position`. That is exact because everything up to
-that position is in the groups or the rows, and nothing looks at a row before `apply`. Else each record is guarded by
-itself. Both ways give the same rows.
+row's position (`self.position`) nothing in it can be a repeat: its contributions wait, as columns, until `apply` groups
+them by row, folds all groups at once and stamps each row with `self.position`. That is exact because everything up to
+that position waits or is in the rows, and nothing looks at a row before `apply`. Else each record is guarded by itself.
+Both ways give the same rows.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from operator import sub
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contracts.names import TenantId
-from tables.columns import NameBook, NumberColumn, Values, grouped
-from tables.fold import Samples, TableKind, chosen
+from tables.columns import Contributions
+from tables.fold import Samples, TableKind, chosen, contributions, newest_by_tenant
 from tables.row_cache import RowCache
 from tables.row_codec import Row, RowCodec
 from tables.rows import WindowKey, header_of
@@ -56,15 +56,6 @@ class Outcome:
     """Places in the samples, with what became of them."""
 
 
-class _Waiting(NamedTuple):
-    """Samples of a chunk that wait to be grouped."""
-
-    book: NameBook[Any]
-    codes: NumberColumn
-    starts_ms: NumberColumn
-    values: Values
-
-
 class WindowPartition(Generic[S]):
     """Rows of one partition; `number` is both the source's and the changelog's partition."""
 
@@ -89,7 +80,7 @@ class WindowPartition(Generic[S]):
         self._codec: RowCodec[S] = RowCodec(kind)
         self._store = store
         self._rows = RowCache(number, self._codec, store, cache_bytes)
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Contributions] = []
         self._touched: dict[WindowKey, Row[S]] = {}
         self._index = WindowIndex(rules.size_ms)
         self._expiry = WindowExpiry(number, self._codec, store, self._rows.has_dirty, self._index, self.marks, rules)
@@ -120,10 +111,8 @@ class WindowPartition(Generic[S]):
         if self._base:
             offsets = [self._base + offset for offset in offsets]
         last = offsets[samples.indexes[-1]]
-        if offsets[samples.indexes[0]] <= self.position:
-            suspects = np.ones(len(samples.at_ms), np.bool_)
-        else:
-            suspects = self._suspects(samples, record_ms)
+        repeats = offsets[samples.indexes[0]] <= self.position
+        suspects = np.full(len(samples.at_ms), repeats) if repeats else self._suspects(samples, record_ms)
         outcome = Outcome()
         if suspects.any():
             self.apply_waiting()
@@ -158,43 +147,31 @@ class WindowPartition(Generic[S]):
         return np.isin(samples.codes, codes)
 
     def _fold_groups(self, samples: Samples, now_s: float, outcome: Outcome) -> None:
-        book, codes, at_ms, size_ms = samples.book, samples.codes, samples.at_ms, self.rules.size_ms
-        starts_ms = at_ms - at_ms % size_ms
-        if self._waiting and self._waiting[0].book is not book:
+        if self._waiting and self._waiting[0].book is not samples.book:
             self.apply_waiting()
-        self._waiting.append(_Waiting(book, codes, starts_ms, samples.values))
-        self._observe(book, codes, at_ms, now_s)
+        arriving = contributions(samples, self.rules.size_ms)
+        self._waiting.append(arriving)
+        for tenant, newest_ms in newest_by_tenant(samples).items():
+            self.marks.observe(tenant, newest_ms, now_s)
         # Hardly any chunk has an event for a window that is over.
-        if int(starts_ms.min()) + size_ms + self.rules.lateness_ms <= self.marks.newest_ms:
-            groups = grouped(codes, starts_ms, samples.values)
-            sizes = map(sub, groups.bounds[1:], groups.bounds)
-            keys = map(book.key, groups.codes, groups.starts_ms)
+        oldest_end_ms = int(arriving.starts_ms.min()) + self.rules.size_ms
+        if oldest_end_ms + self.rules.lateness_ms <= self.marks.newest_ms:
+            keys, bounds, _ = arriving.grouped()
+            sizes = map(sub, bounds[1:], bounds)
             outcome.late_count += sum(size for key, size in zip(keys, sizes, strict=True) if self._is_late(key, now_s))
-
-    def _observe(self, book: NameBook[Any], codes: NumberColumn, at_ms: NumberColumn, now_s: float) -> None:
-        newest_ms = np.full(len(book.names), -1)
-        np.maximum.at(newest_ms, codes, at_ms)
-        present = np.flatnonzero(newest_ms >= 0)
-        tenants = [book.names[code][0] for code in present.tolist()]
-        self.marks.observe_all(tenants, newest_ms[present].tolist(), now_s)  # type: ignore[arg-type]  # every tenant is given
 
     def apply_waiting(self) -> None:
         """Fold what waits in groups."""
-        waiting, self._waiting = self._waiting, []
-        if not waiting:
+        if not self._waiting:
             return
-        first, *others = waiting
-        groups = grouped(
-            np.concatenate([each.codes for each in waiting]),
-            np.concatenate([each.starts_ms for each in waiting]),
-            first.values.followed_by([each.values for each in others]),
-        )
+        (first, *others), self._waiting = self._waiting, []
+        keys, bounds, values = first.followed_by(others).grouped()
         states: list[S] = []
-        for key in map(first.book.key, groups.codes, groups.starts_ms):
+        for key in keys:
             row = self._touch(key)
             row.position, row.packed = self.position, b""
             states.append(row.state)
-        self.kind.fold.add_each(states, groups.bounds, groups.values)
+        self.kind.fold.add_each(states, bounds, values)
 
     def _fold_each(
         self,

@@ -24,7 +24,6 @@ be heard is not silence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -119,11 +118,6 @@ class Watermarks:
         seen.heard_s = now_s
         seen.newest_ms = max(seen.newest_ms, at_ms)
         self.newest_ms = max(self.newest_ms, at_ms)
-
-    def observe_all(self, tenants: Iterable[TenantId], at_ms: Iterable[int], now_s: float) -> None:
-        """Note the times of many events, best one for each tenant; the columns are of equal length."""
-        for tenant, at in zip(tenants, at_ms, strict=True):
-            self.observe(tenant, at, now_s)
 
     def broker_ms(self, now_s: float) -> int:
         """The broker's clock as far as we know it; 0 before the first record."""
