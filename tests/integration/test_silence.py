@@ -23,7 +23,7 @@ from streams.kafka_log import Outgoing
 from streams.kafka_producer import Producer
 from tests.support.aio import run
 from tests.support.engine_fleet import SESSION_S, engine_settings, fleet
-from tests.support.engine_load import TENANTS, make_topics
+from tests.support.engine_load import TENANTS, flowing, make_topics
 from tests.support.engine_truth import connected, records_of
 from tests.support.servers import kafka_is_embedded
 
@@ -36,6 +36,8 @@ WINDOW_S = 2
 SILENCE_S = 3 * WINDOW_S
 OUTAGE_S = SILENCE_S + 4
 PAUSE_S = 0.1
+TOOL = "slow"
+FLOW_PER_S = 1000
 UNTIL_S = 30.0
 
 
@@ -53,7 +55,7 @@ async def slow_calls(settings: Settings) -> AsyncIterator[asyncio.Event]:
     going_on = asyncio.Event()
     going_on.set()
     stop, topic = asyncio.Event(), kafka_topic(settings.prefix, Topic.TOOLS)
-    event = {"event": "tool_call", "version": "1.0", "tenant_id": TENANTS[0], "tool": "search", "args": {}}
+    event = {"event": "tool_call", "version": "1.0", "tenant_id": TENANTS[0], "tool": TOOL, "args": {}}
 
     async def call() -> None:
         while not stop.is_set():
@@ -96,7 +98,9 @@ def pushed(settings: Settings) -> str:
 
 
 async def alerts(settings: Settings) -> list[str]:
-    return [message["type"] for message in await told(settings) if message["type"].startswith("alert_")]
+    """The alerts of the slow tool."""
+    found = [message for message in await told(settings) if message["type"].startswith("alert_")]
+    return [message["type"] for message in found if message["data"]["labels"]["tool"] == TOOL]
 
 
 async def until_alerts(settings: Settings, expected: list[str]) -> None:
@@ -154,5 +158,20 @@ def test_an_alert_of_a_tool_that_falls_silent_is_resolved_also_by_the_next_worke
             await one.stop()
             two.start()
             await until_alerts(mine, ["alert_raised", "alert_resolved"] * 2)
+
+    run(scenario(), timeout_s=100)
+
+
+def test_an_alert_of_a_tool_that_falls_silent_is_resolved_while_others_are_called(settings: Settings, tmp_path: Path):
+    async def scenario() -> None:
+        mine = silence_settings(settings, session_timeout_s=SESSION_S)
+        await make_topics(mine)
+        async with fleet(mine, tmp_path, 1) as (worker,):
+            worker.start()
+            await worker.ready()
+            async with flowing(mine, rate_per_s=FLOW_PER_S, seed=11):
+                async with slow_calls(mine):
+                    await until_alerts(mine, ["alert_raised"])
+                await until_alerts(mine, ["alert_raised", "alert_resolved"])
 
     run(scenario(), timeout_s=100)
