@@ -1,6 +1,6 @@
 """Kafka as a log: read partitions, ask where they begin and end, create topics.
 
-`streams.kafka_producer` sends. These two and `streams.batches` (inside Faust) alone import aiokafka.
+`streams.kafka_producer` sends. Who may import aiokafka beside these two is listed in pyproject.toml (import-linter).
 
 What the embedded broker does differently, and what is done about it here:
 
