@@ -17,7 +17,7 @@ import numpy as np
 
 from contracts.errors import ContractError
 from contracts.names import Mode, TenantId, Topic
-from tables.columns import Books, Contributions, Name, NameBook, NumberColumn, Objects, Values
+from tables.columns import Books, Contributions, Name, NameBook, NumberColumn, Objects
 from tables.rows import Subject
 
 S = TypeVar("S")
@@ -86,14 +86,15 @@ class Samples(NamedTuple):
     A record may make several contributions (one row of its session, one of its tenant) or none; they stand in the order
     of the records. `indexes[i]` is the record's place among the values that were decoded, in ascending order. `codes`
     are of names of `book`; a tenant of None there is to be taken from the record's headers. Times are in milliseconds
-    since the epoch, values what the table's fold takes. `bad` has the places of values that break their contract.
+    since the epoch, `values` a column (`tables.columns.Values`) of what the table's fold takes. `bad` has the places of
+    values that break their contract.
     """
 
     indexes: Sequence[int]
     book: NameBook[Any]
     codes: NumberColumn
     at_ms: NumberColumn
-    values: Values
+    values: Any
     bad: Sequence[tuple[int, ContractError]] = ()
 
     def __bool__(self) -> bool:

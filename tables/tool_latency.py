@@ -3,7 +3,7 @@
 Where it stands: `tables.window_partition` folds decoded calls into these states, `agents.tool_calls` gives them to
 it; the next stop of a closed window is `contracts.push`. Everything here is pure.
 
-Calls come as columns (`tables.tool_samples`), and those of all rows are taken in together.
+Calls come as columns (`tables.call_columns`), and those of all rows are taken in together.
 
 All state is integers, so it is bit-equal under any order and batching.
 """
@@ -19,8 +19,8 @@ import numpy as np
 
 from contracts.names import Topic, tool_channel
 from tables import error_classes, sketches, tallies
+from tables.call_columns import BUCKET, FAILED, HIT_BIT, LABEL_BIT, LOOKUP_BIT, Calls, samples_of
 from tables.fold import Column, Summary, TableKind
-from tables.tool_samples import BUCKET, FAILED, HIT_BIT, LABEL_BIT, LOOKUP_BIT, Calls, samples_of
 
 if TYPE_CHECKING:
     from runtime.settings import Settings

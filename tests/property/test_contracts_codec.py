@@ -15,7 +15,8 @@ from contracts.names import LOCAL_LIMITS, Mode, TenantId
 from contracts.orders import Meta, OrderStatus
 from contracts.schemas import names, sample
 from contracts.times import epoch_ms
-from contracts.tools import ToolCall, ToolExecuted, decode_tool_samples
+from contracts.tool_samples import decode_tool_samples
+from contracts.tools import ToolCall, ToolExecuted
 
 SAMPLES = [sample(name).strip() for name in names()]
 MODES: st.SearchStrategy[Mode] = st.sampled_from(("strict", "compat"))

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.names import Mode, TenantId
-from contracts.tools import decode_tool_samples
+from contracts.tool_samples import decode_tool_samples
 from tables import columns, sketches
+from tables.call_columns import FAILED, HIT_BIT, LABEL_BIT, LOOKUP_BIT, Calls
+from tables.call_columns import samples_of as call_samples_of
 from tables.columns import Books, Name, Objects
 from tables.fold import Samples, chosen, contributions, newest_by_tenant, samples_of
-from tables.tool_samples import FAILED, HIT_BIT, LABEL_BIT, LOOKUP_BIT, Calls
-from tables.tool_samples import samples_of as call_samples_of
 
 SIZE_MS = 1000
 Entry = tuple[str, str, int]
@@ -120,7 +120,7 @@ plain = st.fixed_dictionaries(
 
 
 def described(found: Samples) -> list[tuple[Any, ...]]:
-    column: Calls = found.values  # type: ignore[assignment]
+    column: Calls = found.values
     out: list[tuple[Any, ...]] = []
     for place, (index, name, at_ms) in enumerate(zip(found.indexes, found.names, found.at_ms.tolist(), strict=True)):
         us, flags = int(column.us[place]), int(column.flags[place])

@@ -15,13 +15,13 @@ from contracts.names import TenantId
 from runtime.settings import Settings
 from tables import sketches
 from tables import tool_latency as tl
-from tables.error_classes import MOST_NAMES, OTHERS, count, merged
+from tables.call_columns import Calls
 from tables.columns import Name
+from tables.error_classes import MOST_NAMES, OTHERS, count, merged
 from tables.fold import samples_of
 from tables.row_codec import Row, RowCodec
 from tables.rows import WindowKey, newest
 from tables.store import MemoryStore
-from tables.tool_samples import Calls
 from tables.window_partition import Folded, WindowPartition
 from tables.windows import WindowRules
 
@@ -41,7 +41,6 @@ class Call:
     latency_us: int
     error: str
     cache_hit: bool | None
-
 
 
 def column(calls: Sequence[Call]) -> Calls:
@@ -214,7 +213,8 @@ def test_a_row_survives_its_encoding_with_what_a_newer_release_added(
 
 def test_a_sum_beyond_64_bits_survives_its_encoding():
     # Ten million calls of eleven days, in one window.
-    row = Row(tl.Latencies(count=20_000_000, sum_us=20_000_000 * 10**12, max_us=10**12, histogram=Counter({1: 20_000_000})))
+    calls = 20_000_000
+    row = Row(tl.Latencies(count=calls, sum_us=calls * 10**12, max_us=10**12, histogram=Counter({1: calls})))
     assert CODEC.decode(CODEC.encode(row)) == row
 
 

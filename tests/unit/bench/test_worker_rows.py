@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 from bench.headrace_worker import decoded
 from bench.recount import RowAnswer
@@ -14,7 +15,7 @@ from tables.tool_latency import Latencies
 
 def test_the_benchs_own_decoder_reads_what_the_table_writes():
     kind = tool_latency.kind(Settings())
-    state = Latencies(count=3, errors=1, sum_us=6000, max_us=3000, histogram={380: 1, 415: 2})
+    state = Latencies(count=3, errors=1, sum_us=6000, max_us=3000, histogram=Counter({380: 1, 415: 2}))
     key = encode_key(kind.kind, WindowKey(TenantId("tenant"), ("search", "1.2"), 20_000))
     raw = RowCodec(kind).encode(Row(position=9, announced=4, state=state))
     ((place, answer),) = decoded(

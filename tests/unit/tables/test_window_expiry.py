@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from contracts.names import TenantId
 from runtime.settings import Settings
 from tables import tool_latency as tl
+from tables.call_columns import Calls
 from tables.columns import Name
 from tables.fold import samples_of
 from tables.row_codec import Row
 from tables.rows import WindowKey
 from tables.start_ranges import StartRanges
 from tables.store import MemoryStore
-from tables.tool_samples import Calls
 from tables.window_expiry import MOST_KEYS
 from tables.window_partition import Folded, WindowPartition
 from tables.windows import WindowRules

@@ -17,7 +17,7 @@ from operator import attrgetter
 import numpy as np
 
 from contracts.names import Mode, TenantId
-from contracts.tools import ToolSample, UsualCall, decode_tool_samples, failures, problem_of_names, usual_calls
+from contracts.tool_samples import ToolSample, UsualCall, decode_tool_samples, failures, problem_of_names, usual_calls
 from tables import error_classes, sketches
 from tables.columns import Books, Name, NameBook, NumberColumn
 from tables.fold import Samples

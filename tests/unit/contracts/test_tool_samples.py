@@ -7,7 +7,7 @@ import pytest
 from contracts import errors
 from contracts.names import Mode
 from contracts.schemas import SchemaName, sample
-from contracts.tools import decode_tool_samples
+from contracts.tool_samples import decode_tool_samples
 
 MODES: tuple[Mode, Mode] = ("strict", "compat")
 
