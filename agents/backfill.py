@@ -34,7 +34,7 @@ from tables.replacement import Answer, Replacement, Result
 from tables.rows import WindowKey, decode_key, header_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from agents.host import AgentHost
     from agents.runner import Runner
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from streams.dead_letters import DeadLetter
     from streams.record_chunk import RecordChunk
     from tables.incarnations import Incarnation
+    from tables.store import Change
     from tables.window_table import WindowTable
 
 NAME = "backfill"
@@ -148,6 +149,11 @@ class ReplacementWork:
         effects = Effects(letters=tuple(self._letters), aside=aside)
         self._answers, self._letters = [], []
         return effects
+
+    def take_rows(self, now_s: float) -> Sequence[Change]:
+        """There are none: others write what is put in place."""
+        del now_s
+        return ()
 
     def settled(self, effects: Effects) -> None:
         """Nothing is left to do."""

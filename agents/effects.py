@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,6 +42,13 @@ class PartitionWork(Protocol):
 
     def take(self, now_s: float) -> Effects:
         """What is to be made durable now. Called again only after `settled`, or never (the partition was revoked)."""
+        ...
+
+    def take_rows(self, now_s: float) -> Sequence[Change]:
+        """Changed rows that need not wait for the messages of what was taken last, which are under way; may be none.
+
+        What was taken before, rows and all, is in the store. Nothing follows from these rows until the next `take`.
+        """
         ...
 
     def settled(self, effects: Effects) -> None:

@@ -29,7 +29,7 @@ from tables.ab_partition import AbPartition, Folded
 from tables.ab_reading import rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from agents.host import AgentHost
     from agents.metrics import AgentMetrics
@@ -195,6 +195,11 @@ class ExperimentWork:
         effects = Effects(tuple(self._letters), push=tuple(self._due(now_s)), row_batches=batches)
         self._letters = []
         return effects
+
+    def take_rows(self, now_s: float) -> Sequence[Change]:
+        """None: a batch of these is read from the store before it is told of."""
+        del now_s
+        return ()
 
     def settled(self, effects: Effects) -> None:
         """What was taken is in the store: it may be told, and read from there."""

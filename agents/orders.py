@@ -17,12 +17,15 @@ from contracts.orders import OrderStatus
 from contracts.outbox import decode_record
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agents.host import AgentHost
     from contracts.names import Mode
     from runtime.clock import Clock
     from streams.dead_letters import DeadLetter
     from streams.kafka_log import Outgoing
     from streams.record_chunk import RecordChunk, SourceRecord
+    from tables.store import Change
 
 NAME = "orders"
 
@@ -66,6 +69,11 @@ class OrderWork:
         effects = Effects(letters=tuple(self._letters), push=tuple(self._push))
         self._letters, self._push = [], []
         return effects
+
+    def take_rows(self, now_s: float) -> Sequence[Change]:
+        """There are none."""
+        del now_s
+        return ()
 
     def settled(self, effects: Effects) -> None:
         """Nothing is kept."""

@@ -13,6 +13,11 @@ One flush of one partition, the protocol that keeps state exact on any broker (d
              which the next one replaces, are sent beside it; nothing waits for them.)
 6. commit    acknowledge the chunks; Faust commits the prefix.
 
+Rows do not wait for messages: while 5 is under way, flushes of rows alone go on (1, 3 and 4). All else of what they
+fold, its letters, its messages and its acknowledgement, is left to the first whole flush after 6. So there is one push
+at a time and pushes leave in the order of flushes; a row says that it was announced only after its push is there; and a
+chunk is acknowledged when letters, rows and messages of everything up to it are durable.
+
 A crash between two steps repeats what follows: 3 and 4 overwrite a row with itself, the gateway drops a message of 5
 that it has seen, and a row that says it was not announced is announced after recovery. A failure of a server repeats
 the same step, with backoff, for as long as the partition is ours; nothing is skipped and no retry budget is spent.
@@ -25,15 +30,15 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from agents.flush_pace import FlushPace
+from agents.server_wait import ServerWait
 from contracts.errors import HeadraceError, Kind
-from reliability.backoff import full_jitter_s
 from runtime.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from agents.burial import Burial
     from agents.effects import Effects, PartitionWork
@@ -42,9 +47,14 @@ if TYPE_CHECKING:
     from streams.kafka_log import Outgoing
     from streams.kafka_outlet import Outlet
     from streams.record_chunk import RecordChunk
+    from tables.store import Change
     from tables.window_table import WindowTable
 
+    Acknowledge = Callable[[], Awaitable[object]]
+
 log = get_logger(__name__)
+
+Made = TypeVar("Made")
 
 # A partition with more folded records than this waits for its flush, which bounds memory.
 MAX_UNFLUSHED_RECORDS = 100_000
@@ -67,7 +77,7 @@ class Chunk:
 
     __slots__ = ("acknowledge", "partition", "records")
 
-    def __init__(self, partition: int, records: RecordChunk, acknowledge: Callable[[], Awaitable[object]]) -> None:
+    def __init__(self, partition: int, records: RecordChunk, acknowledge: Acknowledge) -> None:
         self.partition = partition
         self.records = records
         self.acknowledge = acknowledge
@@ -103,14 +113,16 @@ class OwnedPartition:
         self.work, self._table, self._out = work, table, sinks
         self._agent, self._number, self._partitions, self._resume = agent, number, partitions, resume
         self._held: deque[Chunk] = deque()
+        # Steps 5 and 6 of a flush that has messages, and running values on their way.
         self._telling: asyncio.Task[None] | None = None
-        # How to acknowledge what was folded; the records themselves are let go.
-        self._unflushed: list[Callable[[], Awaitable[object]]] = []
-        self._unflushed_count = 0
-        self._record_count = 0
+        self._latest: asyncio.Task[None] | None = None
+        # How to acknowledge what no whole flush has taken, and how many records; they themselves are let go.
+        self._unflushed: list[tuple[Acknowledge, int]] = []
+        self._news_count = 0  # records since the last flush, of whatever kind
+        self._record_count = 0  # those not acknowledged
         self._folded_to: int | None = None
         self._pace = FlushPace()
-        self.waiting = False
+        self._servers = ServerWait(agent, number, sinks.metrics, sinks.clock, self._tell_progress)
         self._wake = asyncio.Event()
         self._full = asyncio.Event()
         self._progress = asyncio.Condition()
@@ -124,8 +136,8 @@ class OwnedPartition:
             raise MissingChunk(self._agent, self._number, self._folded_to, after, chunk.records.offsets[0])
         self._folded_to = chunk.records.offsets[-1]
         self.work.fold(chunk.records, self._out.clock.monotonic_s())
-        self._unflushed.append(chunk.acknowledge)
-        self._unflushed_count += len(chunk.records)
+        self._unflushed.append((chunk.acknowledge, len(chunk.records)))
+        self._news_count += len(chunk.records)
         self._record_count += len(chunk.records)
         self._out.metrics.folded(self._agent, chunk.records, self._out.clock.wall_s())
         self._wake.set()
@@ -136,6 +148,11 @@ class OwnedPartition:
     def wake(self) -> None:
         """Flush soon."""
         self._wake.set()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a step waits for a server that is away."""
+        return self._servers.is_on
 
     @property
     def is_stuck(self) -> bool:
@@ -163,19 +180,25 @@ class OwnedPartition:
             while True:
                 await _set_within(self._wake, TICK_S)
                 pause_s = self._pace.pause_s(
-                    self._out.clock.monotonic_s(), partitions=self._partitions(), records=self._unflushed_count
+                    self._out.clock.monotonic_s(), partitions=self._partitions(), records=self._news_count
                 )
                 if pause_s > 0:
                     await _set_within(self._full, pause_s)
                 self._wake.clear()
                 self._full.clear()
-                await self._flush()
+                self._news_count = 0
+                if self._is_telling():
+                    await self._flush_rows()
+                else:
+                    await self._flush()
                 self._fold_held()
                 await self._tell_progress()
         finally:
             self._record_count = 0
-            if self._telling is not None:
-                self._telling.cancel()
+            under_way = [task for task in (self._telling, self._latest) if task is not None]
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
             await self._tell_progress()
 
     def _fold_held(self) -> None:
@@ -190,50 +213,52 @@ class OwnedPartition:
         async with self._progress:
             self._progress.notify_all()
 
-    async def _flush(self) -> None:
-        acknowledgements, self._unflushed = self._unflushed, []
-        count, self._unflushed_count = self._unflushed_count, 0
-        began_s = self._out.clock.monotonic_s()
-        effects = self.work.take(began_s)
-        self._pace.flushed(began_s, self._out.clock.monotonic_s())
-        await self._until_done(lambda: self._bury(effects))
-        await self._until_done(lambda: self._write_rows(effects))
-        self._tell_latest(effects)
-        await self._until_done(lambda: self._send(effects))
-        self.work.settled(effects)
-        self._record_count -= count
-        for acknowledge in acknowledgements:
-            await acknowledge()  # step 6
+    def _is_telling(self) -> bool:
+        """Whether step 5 or 6 is under way; raises what ended it."""
+        if self._telling is None or not self._telling.done():
+            return self._telling is not None
+        told, self._telling = self._telling, None
+        told.result()
+        return False
 
-    async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Repeat a step while a server is missing; cancelled when the partition is revoked."""
-        attempt = 0
-        while True:
-            try:
-                await step()
-            except HeadraceError as error:
-                if error.kind is not Kind.TRANSIENT:
-                    raise  # no waiting mends it: the runner ends the process
-                pause_s = full_jitter_s(attempt, base_s=0.1, cap_s=5.0, clock=self._out.clock)
-                attempt += 1
-                if not self.waiting:
-                    self.waiting = True
-                    await self._tell_progress()
-                self._out.metrics.flush_failures.labels(self._agent).inc()
-                log.warning("flush waits", agent=self._agent, partition=self._number, error=str(error), pause_s=pause_s)
-                await asyncio.sleep(pause_s)
-            else:
-                self.waiting = False
-                return
+    async def _flush(self) -> None:
+        folded, self._unflushed = self._unflushed, []
+        effects = self._made(self.work.take)
+        await self._servers.until_done(lambda: self._bury(effects))
+        await self._servers.until_done(lambda: self._write_rows((effects.rows, *effects.row_batches)))
+        self._tell_latest(effects)
+        telling = self._tell(effects, folded)
+        if effects.push or effects.aside:
+            self._telling = asyncio.create_task(telling, name=f"{self._agent}-{self._number}-push")
+            self._telling.add_done_callback(lambda _told: self._wake.set())  # for what was left to the next flush
+        else:
+            await telling
+
+    async def _flush_rows(self) -> None:
+        rows = self._made(self.work.take_rows)
+        await self._servers.until_done(lambda: self._write_rows([rows]))
+
+    def _made(self, take: Callable[[float], Made]) -> Made:
+        began_s = self._out.clock.monotonic_s()
+        made = take(began_s)
+        self._pace.flushed(began_s, self._out.clock.monotonic_s())
+        return made
+
+    async def _tell(self, effects: Effects, folded: Sequence[tuple[Acknowledge, int]]) -> None:
+        await self._servers.until_done(lambda: self._send(effects))
+        self.work.settled(effects)
+        self._record_count -= sum(count for _acknowledge, count in folded)
+        for acknowledge, _count in folded:
+            await acknowledge()  # step 6
 
     async def _bury(self, effects: Effects) -> None:
         if effects.letters:
             await self._out.burial.bury(effects.letters)  # step 2
 
-    async def _write_rows(self, effects: Effects) -> None:
+    async def _write_rows(self, batches: Iterable[Sequence[Change]]) -> None:
         if self._table is None:
             return
-        for rows in (effects.rows, *effects.row_batches):
+        for rows in batches:
             if rows:
                 offsets = await self._out.kafka.send_rows(self._table.changelog_name, self._number, rows)  # step 3
                 self._table.rows.write(self._number, rows, self._complete_to(offsets))  # step 4
@@ -251,8 +276,8 @@ class OwnedPartition:
 
     def _tell_latest(self, effects: Effects) -> None:
         """Send values that newer ones will replace; left out while the last ones are still under way."""
-        if effects.latest and (self._telling is None or self._telling.done()):
-            self._telling = asyncio.create_task(self._sent_if_possible(effects.latest))
+        if effects.latest and (self._latest is None or self._latest.done()):
+            self._latest = asyncio.create_task(self._sent_if_possible(effects.latest))
 
     async def _sent_if_possible(self, latest: Sequence[Outgoing]) -> None:
         try:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from agents.effects import Effects
 from agents.records import aside_of, letter_of
+from agents.running_values import RunningValues
 from agents.sample_pieces import pieces
 from contracts import envelope
 from contracts.errors import ContractError, OutOfRange, TooLarge
-from contracts.names import TenantId
 from streams.kafka_log import Outgoing
 from tables.fold import Samples, TableKind, chosen, renamed
 from tables.row_codec import Row
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from runtime.settings import Settings
     from streams.dead_letters import DeadLetter
     from streams.record_chunk import RecordChunk
-    from tables.rows import Subject, WindowKey
+    from tables.rows import WindowKey
     from tables.store import Change
 
 S = TypeVar("S")
@@ -43,8 +43,6 @@ S = TypeVar("S")
 # Alerts are judged at each flush. After an outage minutes of events are folded at once, and a breach in the midst of
 # them is one too: so they are also judged whenever event time has come this far.
 JUDGE_EVERY_MS = 5000
-# Of a window that ended longer ago than this (a backlog is being folded) no running values are told, only its end.
-RUNNING_BEHIND_MS = 300_000
 
 
 class WindowMessages(Protocol[S]):
@@ -130,8 +128,7 @@ class WindowWork(Generic[S]):
         self._listening = listening
         self._opened_s = self._listened_s(around.clock.monotonic_s())
         self._skew_ms = rows.rules.future_skew_ms
-        self._running_s = around.settings.worker.running_interval_s
-        self._running_sent_s: dict[tuple[TenantId, Subject], float] = {}
+        self._running: RunningValues[S] = RunningValues(around.settings.worker.running_interval_s, rows.rules.size_ms)
         self._letters: list[DeadLetter] = []
         self._late: list[Outgoing] = []
         # What the effects under way will have told once they are settled.
@@ -215,58 +212,57 @@ class WindowWork(Generic[S]):
 
     def take(self, now_s: float) -> Effects:
         """Changed rows, then what follows from them."""
-        now_ms = int(1000 * self._around.clock.wall_s())
-        listened_s = self._listened_s(now_s)
-        if listened_s - self._opened_s >= self.rows.rules.idle_s:
-            self.rows.marks.guess_broker(now_ms, listened_s)
-        if self._alerts is not None:
-            self._judge(self._alerts, listened_s)
-        else:
-            self.rows.apply()
+        now_ms, listened_s = int(1000 * self._around.clock.wall_s()), self._listened_s(now_s)
+        self._look(now_ms, listened_s)
         expired = self.rows.take_expired(listened_s)  # before what changed is taken: a row on its way is not looked for
-        dirty = self.rows.take_dirty()
-        changes = self.rows.changes(dirty)
+        changes = self._changed()
         over = self.rows.to_announce(listened_s)
         self._closing = [(key, row.position) for key, row in over.items()]
         push: list[Outgoing] = []
         for key, row in over.items():
             push += self._messages.closed(key, row, partition=self.rows.number, now_ms=now_ms)
         if self._alerts is not None:
-            changes += self._alerts.take_changed()
             push += self._alerts.take_messages(partition=self.rows.number, now_ms=now_ms)
-        latest = tuple(self._running(dirty, now_s, listened_s, now_ms))
-        if changes and self._first is not None:
-            changes.insert(0, self._first)
-            self._first = None
+        latest: list[Outgoing] = []
+        for key, row in self._running.due(now_s, now_ms, lambda key: self.rows.is_over(key, listened_s)):
+            latest += self._messages.running(key, row, now_ms=now_ms)
         changes += [(self.rows.encode_key(key), None) for key in expired]
-        effects = Effects(tuple(self._letters), tuple(changes), tuple(push), tuple(self._late), latest=latest)
+        effects = Effects(tuple(self._letters), tuple(changes), tuple(push), tuple(self._late), latest=tuple(latest))
         self._letters, self._late = [], []
         return effects
 
+    def take_rows(self, now_s: float) -> Sequence[Change]:
+        """The changed rows, and the alerts' with them: what a row has counted is not judged again after a crash."""
+        self._look(int(1000 * self._around.clock.wall_s()), self._listened_s(now_s))
+        return self._changed()
+
+    def _look(self, now_ms: int, listened_s: float) -> None:
+        if listened_s - self._opened_s >= self.rows.rules.idle_s:
+            self.rows.marks.guess_broker(now_ms, listened_s)
+        if self._alerts is not None:
+            self._judge(self._alerts, listened_s)
+        else:
+            self.rows.apply()
+
+    def _changed(self) -> list[Change]:
+        self.rows.settle()  # what was taken before is in the store by now
+        dirty = self.rows.take_dirty()
+        self._running.written(dirty)
+        changes = self.rows.changes(dirty)
+        if self._alerts is not None:
+            changes += self._alerts.take_changed()
+        if changes and self._first is not None:
+            changes.insert(0, self._first)
+            self._first = None
+        return changes
+
     def settled(self, effects: Effects) -> None:
-        """Note what was told, so that the next flush writes it down, and leave written rows to the store."""
+        """Note what was told, so that the next flush writes it down."""
         del effects
         self.rows.announced(self._closing)
         self._closing = []
         if self._alerts is not None:
             self._alerts.settled()
-        self.rows.settle()
-
-    def _running(
-        self, dirty: dict[WindowKey, Row[S]], now_s: float, listened_s: float, now_ms: int
-    ) -> Iterator[Outgoing]:
-        due_s = now_s - self._running_s
-        oldest_ms = now_ms - RUNNING_BEHIND_MS - self.rows.rules.size_ms
-        sent = self._running_sent_s
-        for key, row in dirty.items():
-            if key.start_ms < oldest_ms:
-                continue
-            subject = (key.tenant_id, key.subject)
-            if sent.get(subject, due_s) <= due_s and not self.rows.is_over(key, listened_s):
-                sent[subject] = now_s
-                yield from self._messages.running(key, row, now_ms=now_ms)
-        if len(sent) > 2 * len(dirty) + 1000:
-            self._running_sent_s = {subject: at_s for subject, at_s in sent.items() if at_s > due_s}
 
     # --- replay ------------------------------------------------------------------------------------------------------
 

@@ -34,6 +34,10 @@ class Given:
         rows, self.rows = self.rows, ()
         return Effects(rows=rows)
 
+    def take_rows(self, now_s: float) -> tuple[Change, ...]:
+        del now_s
+        return ()
+
     def settled(self, effects: Effects) -> None:
         self.settled_count += bool(effects.rows)
 

@@ -29,6 +29,7 @@ from runtime.settings import Settings, load
 from streams import batches
 from streams.kafka_outlet import Outlet
 from tables.rows import WindowKey, encode_key, scan_bounds
+from tables.store import Change
 from tables.window_table import WindowTable, window_table
 
 if TYPE_CHECKING:
@@ -76,6 +77,10 @@ class CountingWork:
         return Effects(
             rows=(*meta, *((key, None if row is None else msgspec.msgpack.encode(row)) for key, row in rows.items()))
         )
+
+    def take_rows(self, now_s: float) -> tuple[Change, ...]:
+        del now_s
+        return ()
 
     def settled(self, effects: Effects) -> None:
         del effects

@@ -10,6 +10,7 @@ numbered steps of `agents.runner`, and lie outside the product: this script wrap
     sending-rows  3. the changelog batch has left, its acknowledgement has not been seen
     rows-sent     3. the broker has the rows, the store has not
     rows-stored   4. the store has them
+    rows-beside   4. the store has rows of a later flush, while derived messages are on their way
     sending       5. derived messages have left
     sent          5. the broker has them
     acknowledged  6. Faust may commit the chunk, and has not
@@ -34,6 +35,7 @@ POINTS = (
     "sending-rows",
     "rows-sent",
     "rows-stored",
+    "rows-beside",
     "sending",
     "sent",
     "acknowledged",
@@ -42,6 +44,9 @@ POINTS = (
 # The steps of the agent whose table is checked; other agents send and commit as well.
 AGENT = "tool_calls"
 CHANNEL = b"tools:"
+# The task in which its messages leave, and how long they take when rows are to be written beside them.
+PUSH_TASK = "-push"
+SLOW_PUSH_S = 0.3
 # Turns of the event loop in which a request leaves the socket; its answer cannot be back yet.
 LEAVING_TURNS = 3
 
@@ -56,6 +61,11 @@ class Fuse:
         self._point = point
         self._left = count
         self._lit = False
+        self.telling = False
+
+    @property
+    def is_beside(self) -> bool:
+        return self._point == "rows-beside"
 
     def light(self) -> None:
         self._lit = True
@@ -92,6 +102,23 @@ def around(fuse: Fuse, before: str, leaving: str, done: str, counts: Callable[..
     return wrapped
 
 
+def slow(fuse: Fuse, call: Call) -> Call:
+    """Messages of a flush take so long that rows are written beside them."""
+
+    async def wrapped(*args: Any, **named: Any) -> Any:
+        task = asyncio.current_task()
+        if task is None or not task.get_name().startswith(AGENT) or not task.get_name().endswith(PUSH_TASK):
+            return await call(*args, **named)
+        fuse.telling = True
+        try:
+            await asyncio.sleep(SLOW_PUSH_S)
+            return await call(*args, **named)
+        finally:
+            fuse.telling = False
+
+    return wrapped
+
+
 def tells_tools(_outlet: object, records: Any) -> bool:
     return any(value.startswith(CHANNEL) for record in records for name, value in record.headers if name == "ch")
 
@@ -120,6 +147,8 @@ def install(fuse: Fuse) -> None:
         def written(*args: Any, **named: Any) -> None:
             write(*args, **named)
             fuse.reach("rows-stored")
+            if fuse.telling:
+                fuse.reach("rows-beside")
 
         return written
 
@@ -131,6 +160,8 @@ def install(fuse: Fuse) -> None:
         partial(around, fuse, "have-rows", "sending-rows", "rows-sent", lambda *_: True),
     )
     put(kafka_outlet.Outlet, "send_all", partial(around, fuse, "rows-done", "sending", "sent", tells_tools))
+    if fuse.is_beside:
+        put(kafka_outlet.Outlet, "send_all", partial(slow, fuse))
     put(store.MemoryStore, "write", writing)
     put(rocks_store.RocksStore, "write", writing)
     put(host.AgentHost, "_acknowledger", lambda made: lambda *args: after(fuse, "acknowledged", made(*args)))

@@ -22,6 +22,7 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings
 from streams.kafka_outlet import Outlet
 from streams.record_chunk import RecordChunk
+from tables.store import Change
 from tests.support.aio import run
 from tests.support.chunks import LogRecord, chunk
 
@@ -46,6 +47,10 @@ class Counting:
         if self.broken and self.notes:
             raise KeyError("a bug")
         return Effects()
+
+    def take_rows(self, now_s: float) -> tuple[Change, ...]:
+        del now_s
+        return ()
 
     def settled(self, effects: Effects) -> None:
         del effects
@@ -237,6 +242,10 @@ class Lettering:
     def take(self, now_s: float) -> Effects:
         del now_s
         return Effects(letters=cast("Any", ("letter",))) if self.number == 0 and self.notes else Effects()
+
+    def take_rows(self, now_s: float) -> tuple[Change, ...]:
+        del now_s
+        return ()
 
     def settled(self, effects: Effects) -> None:
         del effects

@@ -25,7 +25,7 @@ from streams.log_ends import EndSeen
 from tables import tool_latency as tl
 from tables.rows import newest
 from tables.store import MemoryStore
-from tables.window_partition import WindowPartition
+from tables.window_partition import DEFAULT_CACHE_BYTES, WindowPartition
 from tables.windows import rules_of
 from tests.support.chunks import LogRecord, chunk
 
@@ -37,9 +37,14 @@ class Bench:
     """One partition, its changelog and a clock."""
 
     def __init__(
-        self, settings: Settings | None = None, *, forget_s: float = 3600, listening: Listening | None = None
+        self,
+        settings: Settings | None = None,
+        *,
+        forget_s: float = 3600,
+        listening: Listening | None = None,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
-        self.forget_s, self.listening = forget_s, listening
+        self.forget_s, self.listening, self.cache_bytes = forget_s, listening, cache_bytes
         self.settings = settings or Settings()
         self.clock = ManualClock(START)
         self.changelog: list[tuple[bytes, bytes | None]] = []
@@ -54,7 +59,7 @@ class Bench:
             store.write(0, [(key, kept)])
         self.store = store
         rules = rules_of(self.settings.tool_latency, self.settings.worker)
-        rows = WindowPartition(0, tl.kind(self.settings), rules, store)
+        rows = WindowPartition(0, tl.kind(self.settings), rules, store, self.cache_bytes)
         rows.recover(self.clock.monotonic_s())
         messages = messages_of(self.settings)
         alerts = LatencyAlerts(
@@ -92,6 +97,12 @@ class Bench:
             self.pushed += [*effects.push, *effects.latest]
             self.work.settled(effects)
         return effects
+
+    def flush_rows(self) -> None:
+        """While messages are under way."""
+        rows = self.work.take_rows(self.clock.monotonic_s())
+        self.changelog += rows
+        self.store.write(0, rows)
 
     def log_ids(self) -> list[str]:
         return [dict(r.headers)["pid"].decode() for r in self.pushed if r.topic == "headrace.push"]
@@ -501,3 +512,40 @@ def test_other_rows_of_the_table_are_not_read_for_alerts():
     assert len(list(bench.store.items(0))) > 1
     assert alert_rules.KEYS[0] < alert_rules.encode_key(TenantId(""), "") < alert_rules.KEYS[1]
     assert alert_rules.encode_key(TenantId("\U0010ffff" * 100), "z") < alert_rules.KEYS[1]
+
+
+def test_a_row_that_changes_again_while_it_is_on_its_way_loses_nothing_however_little_memory_there_is():
+    bench = Bench(cache_bytes=0)
+    bench.call(100, times=2)
+    under_way = bench.work.take(bench.clock.monotonic_s())
+    bench.store.write(0, under_way.rows)
+    bench.call(100)
+    rows = bench.work.take_rows(bench.clock.monotonic_s())
+    bench.work.settled(under_way)
+    bench.call(100)
+    bench.rows.apply_waiting()
+    bench.store.write(0, rows)
+    bench.flush()
+    (row,) = [bench.rows.decode(raw) for _key, raw in bench.store.items(0)]
+    assert row.state.count == 4
+
+
+def test_a_slow_spell_that_was_written_while_messages_were_under_way_is_alerted_after_a_crash():
+    bench = Bench()
+    bench.work.take(bench.clock.monotonic_s())
+    for _second in range(10):
+        bench.call(5_000, times=2)
+        bench.flush_rows()
+        bench.clock.advance(1)
+    bench.restart()
+    bench.flush()
+    assert [i.rsplit(":", 1)[1] for i in bench.log_ids() if i.startswith("al:")] == ["raised"]
+
+
+def test_a_running_window_that_was_written_while_messages_were_under_way_is_told_by_the_next_flush():
+    bench = Bench()
+    bench.work.take(bench.clock.monotonic_s())
+    bench.call(10)
+    bench.flush_rows()
+    bench.flush()
+    assert [r.topic for r in bench.pushed] == ["headrace.push-latest"]
