@@ -6,8 +6,9 @@ gives monotonic time.
 Exactness under repeats: a record at or below a row's position is in the row already. When a chunk begins above every
 row's position (`self.position`) nothing in it can be a repeat: its contributions wait, as columns, until `apply` groups
 them by row, folds all groups at once and stamps each row with `self.position`. That is exact because everything up to
-that position waits or is in the rows, and nothing looks at a row before `apply`. Else each record is guarded by itself.
-Both ways give the same rows.
+that position waits or is in the rows, and nothing looks at a row before `apply`. Else each record is held against its
+row, and what is left is folded at once and stamped with the chunk's last offset: what stands beyond it may be missing
+in these rows. Both ways give the same rows.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.names import TenantId
-from tables.columns import Contributions
+from tables.columns import Contributions, NumberColumn
 from tables.fold import Samples, TableKind, chosen, contributions, newest_by_tenant
 from tables.row_cache import RowCache
 from tables.row_codec import Row, RowCodec
@@ -108,18 +109,18 @@ class WindowPartition(Generic[S]):
         """
         if not samples:
             return Outcome()
-        if self._base:
-            offsets = [self._base + offset for offset in offsets]
-        last = offsets[samples.indexes[-1]]
-        repeats = offsets[samples.indexes[0]] <= self.position
+        last = self._base + offsets[samples.indexes[-1]]
+        repeats = self._base + offsets[samples.indexes[0]] <= self.position
+        if repeats:
+            self.apply_waiting()
         suspects = np.full(len(samples.at_ms), repeats) if repeats else self._suspects(samples, record_ms)
         outcome = Outcome()
         if suspects.any():
-            self.apply_waiting()
-            self._fold_each(samples, np.flatnonzero(suspects).tolist(), offsets, record_ms, now_s, outcome)
-            samples = chosen(samples, np.flatnonzero(~suspects))
+            samples = chosen(samples, self._counted(samples, suspects, offsets, record_ms, now_s, outcome))
         if samples:
             self._fold_groups(samples, now_s, outcome)
+        if repeats:
+            self._apply_waiting(last)
         self.position = max(self.position, last)
         return outcome
 
@@ -134,11 +135,10 @@ class WindowPartition(Generic[S]):
 
         Shape (n,).
         """
-        at_ms, size_ms = samples.at_ms, self.rules.size_ms
-        newest_ms = int(at_ms.max())
-        newest_start_ms = window_start_ms(max(newest_ms, self.marks.newest_ms), size_ms)
-        kept_ms, limit_ms = newest_start_ms - self.rules.accept_late_ms, min(record_ms) + self.rules.future_skew_ms
-        apart = (at_ms <= kept_ms) | (at_ms > limit_ms)
+        at_ms, rules = samples.at_ms, self.rules
+        newest_start_ms = window_start_ms(max(int(at_ms.max()), self.marks.newest_ms), rules.size_ms)
+        oldest_record_ms = min(record_ms[samples.indexes[0] : samples.indexes[-1] + 1])
+        apart = (at_ms <= newest_start_ms - rules.accept_late_ms) | (at_ms > oldest_record_ms + rules.future_skew_ms)
         if not apart.any():
             return apart
         names = samples.book.names
@@ -161,51 +161,55 @@ class WindowPartition(Generic[S]):
             outcome.late_count += sum(size for key, size in zip(keys, sizes, strict=True) if self._is_late(key, now_s))
 
     def apply_waiting(self) -> None:
-        """Fold what waits in groups."""
+        """Fold what waits in groups.
+
+        Raises:
+            ValueError: a row's format has another meaning here. Everything waits on.
+        """
+        self._apply_waiting(self.position)
+
+    def _apply_waiting(self, position: int) -> None:
         if not self._waiting:
             return
-        (first, *others), self._waiting = self._waiting, []
+        first, *others = self._waiting
         keys, bounds, values = first.followed_by(others).grouped()
-        states: list[S] = []
-        for key in keys:
-            row = self._touch(key)
-            row.position, row.packed = self.position, b""
-            states.append(row.state)
-        self.kind.fold.add_each(states, bounds, values)
+        rows = list(map(self._touch, keys))  # before anything is changed: a row may be unreadable
+        self._waiting = []
+        for row in rows:
+            row.position, row.packed = position, b""
+        self.kind.fold.add_each([row.state for row in rows], bounds, values)
 
-    def _fold_each(
+    def _counted(
         self,
         samples: Samples,
-        places: Sequence[int],
+        suspects: NDArray[np.bool_],
         offsets: Sequence[int],
         record_ms: Sequence[int],
         now_s: float,
         outcome: Outcome,
-    ) -> None:
-        names, at = samples.names, samples.at_ms.tolist()
-        # A record may contribute to a row more than once: only what was there before the record tells a repeat.
-        before: dict[WindowKey, int] = {}
-        record = -1
-        for place in places:
-            index = samples.indexes[place]
-            if index != record:
-                record = index
-                before.clear()
-            (tenant, subject), at_ms = names[place], at[place]
+    ) -> NumberColumn:
+        """Places of the samples that are to be counted; what becomes of the other suspects is noted in `outcome`."""
+        indexes, names, at = samples.indexes, samples.book.names, samples.at_ms
+        keep = np.ones(len(suspects), np.bool_)
+        positions: dict[WindowKey, int] = {}
+        for place in np.flatnonzero(suspects).tolist():
+            index, (tenant, subject), at_ms = indexes[place], names[samples.codes[place]], int(at[place])
             assert tenant is not None  # noqa: S101 - the caller has filled them in
             key = WindowKey(tenant, subject, window_start_ms(at_ms, self.rules.size_ms))
+            if key not in positions:
+                positions[key] = self._rows.position(key)
             if at_ms > record_ms[index] + self.rules.future_skew_ms:
-                outcome.apart.append((place, Folded.FUTURE))
-            elif offsets[index] <= before.setdefault(key, self._rows.position(key)):
-                outcome.apart.append((place, Folded.REPEAT))
+                became = Folded.FUTURE
+            elif self._base + offsets[index] <= positions[key]:
+                became = Folded.REPEAT
             elif self.is_expired(key):
-                outcome.apart.append((place, Folded.EXPIRED))
+                became = Folded.EXPIRED
             else:
-                row = self._touch(key)
                 self.marks.observe(tenant, at_ms, now_s)
-                self.kind.fold.add_each([row.state], (0, 1), samples.values.take(np.array([place])))
-                row.position, row.packed = offsets[index], b""
-                outcome.late_count += self._is_late(key, now_s)
+                continue
+            outcome.apart.append((place, became))
+            keep[place] = False
+        return np.flatnonzero(keep)
 
     def is_expired(self, key: WindowKey) -> bool:
         """Whether an event for this window comes too late to be counted: decided by the log alone."""
@@ -286,8 +290,7 @@ class WindowPartition(Generic[S]):
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _is_late(self, key: WindowKey, now_s: float) -> bool:
-        row = self._rows.get(key)
-        return (row is not None and row.announced >= 0) or self.is_over(key, now_s)
+        return self.is_over(key, now_s) or ((row := self._rows.get(key)) is not None and row.announced >= 0)
 
     def _touch(self, key: WindowKey) -> Row[S]:
         """The row, which is about to change; one with untold news is noted already."""
