@@ -16,6 +16,7 @@ from bench.engine import engine
 from bench.latency import Line, latency
 from bench.lineup import HEADRACE
 from bench.rebalance import rebalance
+from bench.replay import replay
 from bench.scale import KEYS, scale
 from contracts.errors import ServerMissing
 
@@ -70,6 +71,13 @@ async def _rebalance(options: argparse.Namespace, broker: Broker, cores: Cores) 
     return lines
 
 
+async def _replay(options: argparse.Namespace, broker: Broker, cores: Cores) -> list[Line]:
+    lines = await replay(broker, options.store, options.rate, options.events, cores)
+    title = f"a replay of {options.events:,} events, and what a live feed sees of it"
+    report.print_lines(title, lines, [f"{broker.describe}; {cores.text}; the replay on all cores"])
+    return lines
+
+
 async def _scale(options: argparse.Namespace, broker: Broker, cores: Cores) -> list[Line]:
     lines = await scale(broker, options.store, options.events, options.most_keys, cores)
     report.print_lines("throughput by rows and workers", lines, [f"{broker.describe}; {cores.text}"])
@@ -92,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("rebalance", help="how long rows stand still when workers come and go")
     _common(command, _rebalance)
     _live(command, rate=2_000)
+    command = commands.add_parser("replay", help="a replay's speed, and live latency before and during it")
+    _common(command, _replay)
+    _live(command, rate=1_000)
+    command.add_argument("--events", type=int, default=1_000_000, help="events to replay, 1,000,000")
     command = commands.add_parser("scale", help="throughput by number of keys and workers")
     _common(command, _scale)
     _store(command)

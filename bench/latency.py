@@ -48,7 +48,7 @@ async def _reader_alone(broker: Broker, rate: float) -> Line:
     await feed.send_for(READER_S)
     await asyncio.sleep(SETTLE_S)
     await tail.stop()
-    return _line("broker and reader alone", rate, delays_to_records(feed.sent, tail.arrivals), answer_ok=True)
+    return line_of("broker and reader alone", rate, delays_to_records(feed.sent, tail.arrivals), answer_ok=True)
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,13 @@ class Run:
 
     def _line_of(self, where: str, feed: Feed, arrivals: list[Arrival], *, answer_ok: bool) -> Line:
         warm = [event for event in feed.sent if event.at_s >= feed.sent[0].at_s + WARM_UP_S]
-        return _line(f"headrace-{self.store}, {where}", self.rate, delays_to_rows(warm, arrivals), answer_ok=answer_ok)
+        return line_of(
+            f"headrace-{self.store}, {where}", self.rate, delays_to_rows(warm, arrivals), answer_ok=answer_ok
+        )
 
 
-def _line(name: str, rate: float, delays_s: Sequence[float], *, answer_ok: bool) -> Line:
+def line_of(name: str, rate: float, delays_s: Sequence[float], *, answer_ok: bool) -> Line:
+    """The delays' quantiles; the answer is not right either when an event was never seen (an infinite delay)."""
     ordered = sorted(delays_s)
     seen = [delay_s for delay_s in ordered if math.isfinite(delay_s)]
     quantiles = {name: round(1000 * seen[int(q * (len(seen) - 1))], 1) for name, q in QUANTILES.items()}

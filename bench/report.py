@@ -89,6 +89,8 @@ def _console() -> Console:
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return "right" if value else "WRONG"
+    if value is None:
+        return "-"
     return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
