@@ -52,11 +52,14 @@ class Calls:
 
     def followed_by(self, others: Sequence[Calls]) -> Calls:
         """See `tables.columns.Values`."""
-        flags, labels = [self.flags], list(self.labels)
+        flags, labels, shifts = [self.flags], list(self.labels), {id(self.labels): 0}
         for each in others:
-            shift = len(labels) << LABEL_BIT
-            flags.append(np.where(each.flags & FAILED, each.flags + shift, each.flags) if each.labels else each.flags)
-            labels += each.labels
+            # Pieces of one chunk share its labels: a copy for each piece would be the square of the chunk.
+            if id(each.labels) not in shifts:
+                shifts[id(each.labels)] = len(labels) << LABEL_BIT
+                labels += each.labels
+            shift = shifts[id(each.labels)]
+            flags.append(np.where(each.flags & FAILED, each.flags + shift, each.flags) if shift else each.flags)
         us = np.concatenate((self.us, *(each.us for each in others)))
         return Calls(us, np.concatenate(flags), labels)
 

@@ -162,3 +162,14 @@ def test_joined_columns_keep_the_error_class_of_each_call(parts: list[list[str]]
     joined = first.followed_by(others)
     found = [joined.labels[flag >> LABEL_BIT] if flag & FAILED else "" for flag in joined.flags.tolist()]
     assert found == [each for part in parts for each in part]
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=9), st.integers(1, 9))
+def test_pieces_of_one_column_have_its_error_classes_once(classes: list[str], step: int):
+    labels = ["a", "b", "c"]
+    flags = [FAILED | labels.index(each) << LABEL_BIT for each in classes]
+    whole = Calls(np.zeros(len(classes), np.int64), np.array(flags, np.int64), labels)
+    starts = range(0, len(classes), step)
+    first, *others = (whole.take(np.arange(begin, min(begin + step, len(classes)))) for begin in starts)
+    joined = first.followed_by(others)
+    assert (list(joined.labels), joined.flags.tolist()) == (labels, flags)
