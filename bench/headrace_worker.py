@@ -14,7 +14,7 @@ import msgspec
 from bench.contenders.meter import p95_ms
 from bench.recount import RowAnswer, RowKey
 from bench.workload import PARTITIONS
-from headrace.servers import probes
+from headrace.servers import probes, tansu
 from runtime.settings import KafkaSettings
 from streams.kafka_log import Cluster, Partition
 
@@ -61,6 +61,7 @@ class Worker:
             "HEADRACE_PREFIX": self.topic.removesuffix(topic_of("")),
             "HEADRACE_KAFKA__BOOTSTRAP": self.bootstrap,
             "HEADRACE_KAFKA__IDEMPOTENCE": str(not self.embedded).lower(),
+            "HEADRACE_KAFKA__FETCH_PAUSE_MS": str(tansu.FETCH_PAUSE_MS if self.embedded else 0),
             "HEADRACE_KAFKA__PARTITIONS": str(self.partitions),
             "HEADRACE_AUTH__SECRET": secrets.token_hex(32),
             "HEADRACE_WORKER__GROUP": self.group,

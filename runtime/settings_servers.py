@@ -90,9 +90,16 @@ class KafkaSettings(Group):
         default=20,
         ge=1,
         le=5000,
-        description="How long the broker may hold an empty fetch. The embedded broker holds every fetch for all "
-        "of it, "
-        "so this is most of its latency: p95 was 100 ms at 500, 6 ms at 50 and 3 ms at 10.",
+        description="How long the broker may hold an empty fetch. The embedded broker does so even when a record "
+        "comes meanwhile: on a quiet topic this is its latency. Lower values cost it and the worker idle CPU.",
+    )
+    fetch_pause_ms: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Least time from a fetch's answer to a worker's next request; 0, none, is right for Apache Kafka. "
+        "The embedded broker takes no records while it looks for some: at 1,000 events/s, 5 ms made p95 a fifth "
+        "lower.",
     )
     idempotence: bool = Field(
         default=True,

@@ -2,8 +2,8 @@
 
 Where it stands: `streams.batches` puts it in place of Faust's own. Seams, all of faust-streaming 0.15.3:
 
-1. AIOKafkaConsumerThread._create_worker_consumer hard-codes fetch_max_wait_ms=1500; the embedded broker holds every
-   fetch for all of it. And it reads what transactions wrote that were aborted later.
+1. AIOKafkaConsumerThread._create_worker_consumer hard-codes fetch_max_wait_ms=1500; the embedded broker holds an
+   empty fetch for all of it. And it reads what transactions wrote that were aborted later.
 2. AIOKafkaConsumerThread._highwaters: the embedded broker reports too low an end, and recovery would stop early.
 3. AIOKafkaConsumerThread.seek_to_committed: leaves partitions without a commit where they are.
 4. AIOKafkaConsumerThread._fetch_records: takes whole record batches (`streams.raw_batches`), and notes where logs end.
@@ -18,7 +18,7 @@ from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streams import raw_batches
+from streams import fetch_pause, raw_batches
 from streams.kafka_log import Cluster, Partition
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         source = consumer._fetcher  # noqa: SLF001
         if consumer._closed or source._closed:  # noqa: SLF001
             raise ConsumerStoppedError
+        fetch_pause.put_into(source, self.kafka_settings.fetch_pause_ms / 1000)
         with source._subscriptions.fetch_context():  # noqa: SLF001
             records = await self._drain(source, active_partitions, max_records)
             if not records and timeout:

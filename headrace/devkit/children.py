@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.devkit.supervisor import ChildSpec
+from headrace.servers import tansu
 from headrace.servers.probes import HOST
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -66,6 +67,7 @@ def settings_env(places: Places) -> dict[str, str]:
         "HEADRACE_REDIS__URL": places.redis_url,
         "HEADRACE_KAFKA__BOOTSTRAP": places.kafka,
         "HEADRACE_KAFKA__IDEMPOTENCE": str(places.kafka_idempotent).lower(),
+        "HEADRACE_KAFKA__FETCH_PAUSE_MS": str(0 if places.kafka_idempotent else tansu.FETCH_PAUSE_MS),
         "HEADRACE_RELAY__PORT": str(places.ports["relay"]),
         "HEADRACE_MIRROR__PORT": str(places.ports["mirror"]),
         "HEADRACE_GATEWAY__PORT": str(places.ports["gateway"]),

