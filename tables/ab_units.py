@@ -187,11 +187,14 @@ class UnitFold(OneByOne[Unit, UnitEvent]):
 
 
 def samples(values: Sequence[bytes], mode: Mode) -> Samples:
-    """The samples in records of the experiments topic, each about a unit; `event_of` makes its events of them."""
+    """The samples in records of the experiments topic; `event_of` makes a unit's events of them.
+
+    They are named by their tenants only: units are too many, and a unit's row is found by the sample itself.
+    """
     batch = decode_experiment_samples(values, mode=mode)
     return samples_of(
         indexes=batch.indexes,
-        names=[(sample.tenant_id, (sample.unit,)) for sample in batch.samples],
+        names=[(sample.tenant_id, ()) for sample in batch.samples],
         at_ms=[sample.ts_ms for sample in batch.samples],
         values=batch.samples,
         bad=batch.bad,

@@ -141,9 +141,9 @@ def renamed(samples: Samples, names: Sequence[Name]) -> Samples:
     return samples._replace(book=book, codes=book.codes(names))
 
 
-def chosen(samples: Samples, places: Iterable[int]) -> Samples:
+def chosen(samples: Samples, places: Sequence[int] | NumberColumn) -> Samples:
     """Some of the samples; `bad` was dealt with."""
-    at = np.fromiter(places, np.int64)
+    at = np.asarray(places, np.int64)
     return Samples(
         [samples.indexes[place] for place in at.tolist()],
         samples.book,
