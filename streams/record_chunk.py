@@ -96,7 +96,7 @@ class RecordChunk:
     def timestamps_ms(self) -> list[int]:
         """The timestamp of each record, a later one as LATEST_MS: no event is believed to be later than its record."""
         stamps_ms: list[int] = list(map(_timestamp, self._records))
-        if None not in stamps_ms and self.newest_ms <= LATEST_MS:
+        if None not in stamps_ms and max(stamps_ms) <= LATEST_MS:  # a batch's header may say less
             return stamps_ms
         return [min(at_ms or 0, LATEST_MS) for at_ms in stamps_ms]
 
