@@ -277,13 +277,14 @@ class WindowWork(Generic[S]):
         """
         self.rows.apply_waiting()
         made, held = self.rows.decode(raw), self.rows.row(key)
+        is_new = held is None
         if held is None:
             held = Row(self._kind.fold.empty(), announced=made.announced)
         if held.position > read_up_to:
             return Replaced.NEWER
         if self._kind.fold.pack(made.state) == self._kind.fold.pack(held.state):
             return Replaced.SAME
-        if not force and self._count_of(made) < self._count_of(held):
+        if not (force or is_new) and self._count_of(made) < self._count_of(held):
             return Replaced.SHRINKS
         self.rows.replace(key, Row(made.state, read_up_to, held.announced, held.tail))
         return Replaced.APPLIED

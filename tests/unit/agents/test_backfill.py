@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -87,8 +88,9 @@ class Table:
         self.woken += 1
 
 
-def work(table: Table) -> ReplacementWork:
-    return ReplacementWork(2, {"calls": table}, GROUP, "h.replaced", ManualClock(datetime(2026, 1, 1, tzinfo=UTC)))
+def work(table: Table, again: Callable[[int], None] = lambda _partition: None) -> ReplacementWork:
+    clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+    return ReplacementWork(2, {"calls": table}, GROUP, "h.replaced", clock, again)
 
 
 def told(at: ReplacementWork, commands: Sequence[Replacement | bytes], now_s: float = 0.0) -> None:
@@ -164,6 +166,40 @@ def test_only_so_many_rows_are_under_way_at_once():
     assert len(answers(at.take(0.1))) == backfill.APPLY_AT_ONCE
     target.flush()
     assert len(answers(at.take(0.2))) == 5
+
+
+def test_while_rows_are_under_way_it_asks_to_be_called_again_and_no_longer():
+    target, asked = Target(), list[int]()
+    at = work(Table(target), asked.append)
+    at.take(0.0)
+    assert asked == []
+    told(at, [command(1)])
+    at.take(0.1)
+    at.take(0.2)
+    assert asked == [2, 2]
+    target.flush()
+    at.take(0.3)
+    assert asked == [2, 2]
+
+
+def test_whoever_asks_again_meanwhile_is_woken_once():
+    woken = list[int]()
+
+    async def asked() -> None:
+        done = asyncio.Event()
+
+        def wake(partition: int) -> None:
+            woken.append(partition)
+            if partition == 3:
+                done.set()
+
+        later = backfill.Later(wake)
+        for partition in (2, 2, 3):
+            later.ask(partition)
+        await done.wait()
+
+    asyncio.run(asked())
+    assert woken == [2, 3]
 
 
 def test_a_command_that_waits_already_is_not_carried_out_twice_and_one_that_was_answered_is():
