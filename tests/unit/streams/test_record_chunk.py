@@ -39,7 +39,7 @@ def test_a_record_on_demand_has_all_that_it_has():
 def test_a_record_is_never_taken_for_later_than_a_time_that_can_be_written_down():
     records = [LogRecord(b"a", 1, 5), LogRecord(b"b", 2, 2**62)]
     assert chunk(records).timestamps_ms() == [5, LATEST_MS]
-    # Some brokers keep a batch's header as its producer wrote it.
+    # A broker may keep a batch's header as its producer wrote it.
     assert RecordChunk("t", 0, records, newest_ms=5).timestamps_ms() == [5, LATEST_MS]
     # A window of an hour behind it, of an event a day ahead of its record.
     assert moment_of(LATEST_MS + 86_400_000 + 3_600_000).year == 9999
