@@ -22,7 +22,7 @@ from agents.sample_pieces import pieces
 from contracts import envelope
 from contracts.errors import ContractError, OutOfRange, TooLarge
 from streams.kafka_log import Outgoing
-from tables.fold import Samples, TableKind, chosen, renamed
+from tables.fold import Samples, TableKind, with_tenants
 from tables.row_codec import Row
 from tables.window_partition import Folded, WindowPartition
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from agents.listening import Listening
     from agents.metrics import AgentMetrics
+    from contracts.names import TenantId
     from runtime.clock import Clock
     from runtime.settings import Settings
     from streams.dead_letters import DeadLetter
@@ -146,8 +147,7 @@ class WindowWork(Generic[S]):
         samples = self._kind.samples(chunk.payloads(without=refusals), self._around.settings.contracts.mode)
         for index, error in samples.bad:
             self._bury(chunk, index, refusals.get(index, error))
-        if samples.book.has_nameless(samples.codes):
-            samples = self._with_tenants(chunk, samples)
+        samples = with_tenants(samples, lambda index: self._tenant_of(chunk, index))
         record_ms = chunk.timestamps_ms()
         for piece in [samples] if self._alerts is None else pieces(samples, JUDGE_EVERY_MS):
             outcome = self.rows.fold(piece, chunk.offsets, record_ms, now_s)
@@ -168,20 +168,13 @@ class WindowWork(Generic[S]):
         alerts.heard(self.rows.apply(), now_s)
         alerts.judge(now_s)
 
-    def _with_tenants(self, chunk: RecordChunk, samples: Samples) -> Samples:
-        """The samples with the tenants that only the records' headers tell; those without any are buried."""
-        names = samples.names
-        kept: list[int] = []
-        for place, index in enumerate(samples.indexes):
-            tenant, subject = names[place]
-            if tenant is None:
-                try:
-                    names[place] = envelope.from_headers(chunk.record(index).headers).tenant_id, subject
-                except ContractError as error:
-                    self._bury(chunk, index, error)
-                    continue
-            kept.append(place)
-        return renamed(chosen(samples, kept), [names[place] for place in kept])
+    def _tenant_of(self, chunk: RecordChunk, index: int) -> TenantId | None:
+        """The tenant that a record's headers name; a record without one is buried."""
+        try:
+            return envelope.from_headers(chunk.record(index).headers).tenant_id
+        except ContractError as error:
+            self._bury(chunk, index, error)
+            return None
 
     def _set_apart(self, chunk: RecordChunk, samples: Samples, apart: Sequence[tuple[int, Folded]]) -> None:
         done: set[int] = set()

@@ -29,6 +29,8 @@ _MAJOR = "1"
 _FAILED = frozenset({"error", "failed", "failure", "timeout"})
 _STATUSES = frozenset({None, "ok", "error"})
 _FINE = frozenset({None, "ok"})
+# Fewer values than this are quicker read one by one.
+_FEW = 16
 _NO_RAW = msgspec.Raw(b"null")
 _NO_ERROR = frozenset({b"null", b"false", b'""', b"{}", b"[]"})
 
@@ -159,6 +161,8 @@ def decode_tool_samples(
     the relay has checked the whole payload. `time_column` speeds up the reading of times; what it does not know is read
     one by one.
     """
+    if len(values) < _FEW:
+        return _one_by_one(values, mode)
     try:
         samples = list(map(_decoder.decode, values))
     except (ValueError, RecursionError):

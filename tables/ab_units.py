@@ -28,7 +28,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from contracts.experiments import AssignmentSample, ExperimentSample, MetricKind, decode_experiment_samples
 from contracts.names import Mode, Topic, experiment_channel
-from tables.fold import Column, OneByOne, Samples, Summary, TableKind, samples_of
+from tables.fold import Column, OneByOne, Samples, Summary, TableKind, named_samples
 
 FORMAT = 1
 # The kinds of metric, as contracts.experiments names them; rows hold their places in this list.
@@ -192,7 +192,7 @@ def samples(values: Sequence[bytes], mode: Mode) -> Samples:
     They are named by their tenants only: units are too many, and a unit's row is found by the sample itself.
     """
     batch = decode_experiment_samples(values, mode=mode)
-    return samples_of(
+    return named_samples(
         indexes=batch.indexes,
         names=[(sample.tenant_id, ()) for sample in batch.samples],
         at_ms=[sample.ts_ms for sample in batch.samples],

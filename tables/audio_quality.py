@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from contracts.names import Mode, Topic, voice_channel
 from contracts.voice import AudioSample, decode_audio_samples
 from tables.audio_fold import Audio, AudioFold, report_of
-from tables.fold import Column, Samples, TableKind, samples_of
+from tables.fold import Column, Samples, TableKind, named_samples
 from tables.voice_quality import Codec
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _samples(
     values: Sequence[bytes], mode: Mode, *, subject_of: Callable[[AudioSample], Subject], codec: Codec
 ) -> Samples:
     batch = decode_audio_samples(values, mode=mode)
-    return samples_of(
+    return named_samples(
         indexes=batch.indexes,
         names=[(sample.tenant_id, subject_of(sample)) for sample in batch.samples],
         at_ms=[sample.ts_ms for sample in batch.samples],

@@ -88,6 +88,7 @@ def samples_of(values: Sequence[bytes], mode: Mode) -> Samples:
             return Samples(range(len(calls)), book, codes, at_ms, _calls(calls, failed))
     samples, indexes, bad, found_ms = decode_tool_samples(values, mode=mode, time_column=_times)
     codes = book.codes(list(map(_said, samples)))
+    assert not len(codes) or codes.min() != NameBook.NO_NAME  # noqa: S101 - the decoder has judged the names
     calls_column = _calls(samples, failures(samples))
     return Samples(indexes, book, codes, np.array(found_ms, np.int64), calls_column, bad)
 

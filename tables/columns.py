@@ -7,7 +7,6 @@ code: so that thousands of contributions are put into groups by sorting numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
@@ -20,11 +19,10 @@ V = TypeVar("V")
 R = TypeVar("R", bound=Hashable)
 
 NumberColumn = NDArray[np.int64]
-_key = partial(tuple.__new__, WindowKey)
 # What a row is about; the tenant is None where only the record's headers tell it.
 Name = tuple[TenantId | None, Subject]
 # A book with so many entries is full, which bounds its memory; then another one is begun.
-MOST_NAMES = 100_000
+MOST_NAMES = 20_000
 
 
 class NameBook(dict[R, int], Generic[R]):
@@ -143,8 +141,9 @@ class Contributions(NamedTuple):
         codes, starts_ms = self.codes[order], self.starts_ms[order]
         changes = np.flatnonzero((codes[1:] != codes[:-1]) | (starts_ms[1:] != starts_ms[:-1])) + 1
         first = np.concatenate(([0], changes))
-        names = map(self.book.names.__getitem__, codes[first].tolist())
-        keys = [_key((*name, start_ms)) for name, start_ms in zip(names, starts_ms[first].tolist(), strict=True)]
+        named: list[Any] = list(map(self.book.names.__getitem__, codes[first].tolist()))  # every tenant is given
+        begun_ms = starts_ms[first].tolist()
+        keys = [WindowKey(tenant, subject, at_ms) for (tenant, subject), at_ms in zip(named, begun_ms, strict=True)]
         return Groups(keys, [*first.tolist(), len(codes)], self.values.take(order))
 
 

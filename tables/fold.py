@@ -65,6 +65,8 @@ def _itself(name: Name) -> Name:
 
 
 _books: Books[Name] = Books(_itself)
+# Fewer samples than this are quicker looked at one by one.
+_FEW = 16
 
 
 class OneByOne(Generic[S, V]):
@@ -106,7 +108,7 @@ class Samples(NamedTuple):
         return list(map(self.book.names.__getitem__, self.codes.tolist()))
 
 
-def samples_of(
+def named_samples(
     indexes: Sequence[int],
     names: Sequence[Name],
     at_ms: Sequence[int],
@@ -125,20 +127,34 @@ def contributions(samples: Samples, size_ms: int) -> Contributions:
 
 def newest_by_tenant(samples: Samples) -> dict[TenantId, int]:
     """The newest event time of each tenant, in ms; every tenant is given."""
-    codes, inverse = np.unique(samples.codes, return_inverse=True)
-    newest_ms = np.full(len(codes), np.iinfo(np.int64).min)
-    np.maximum.at(newest_ms, inverse, samples.at_ms)
+    codes, times_ms = samples.codes, samples.at_ms
+    if len(codes) >= _FEW:
+        codes, inverse = np.unique(codes, return_inverse=True)
+        times_ms = np.full(len(codes), np.iinfo(np.int64).min)
+        np.maximum.at(times_ms, inverse, samples.at_ms)
     found: dict[Any, int] = {}
-    for code, at_ms in zip(codes.tolist(), newest_ms.tolist(), strict=True):
+    for code, at_ms in zip(codes.tolist(), times_ms.tolist(), strict=True):
         tenant, _ = samples.book.names[code]
         found[tenant] = max(found.get(tenant, at_ms), at_ms)
     return found
 
 
-def renamed(samples: Samples, names: Sequence[Name]) -> Samples:
-    """The samples under other names."""
+def with_tenants(samples: Samples, tenant_of: Callable[[int], TenantId | None]) -> Samples:
+    """The samples with tenants where only the records' headers tell them; those without any are left out.
+
+    `tenant_of` is given the index of a record whose value names no tenant.
+    """
+    if not samples.book.has_nameless(samples.codes):
+        return samples
+    kept: list[int] = []
+    names: list[Name] = []
+    for place, (index, (tenant, subject)) in enumerate(zip(samples.indexes, samples.names, strict=True)):
+        found = tenant_of(index) if tenant is None else tenant
+        if found is not None:
+            kept.append(place)
+            names.append((found, subject))
     book = _books.current()
-    return samples._replace(book=book, codes=book.codes(names))
+    return chosen(samples, kept)._replace(book=book, codes=book.codes(names))
 
 
 def chosen(samples: Samples, places: Sequence[int] | NumberColumn) -> Samples:

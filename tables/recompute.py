@@ -22,7 +22,7 @@ import numpy as np
 from contracts import envelope
 from contracts.errors import ContractError
 from contracts.names import Mode, TenantId
-from tables.fold import S, Samples, Summary, TableKind, chosen, contributions, newest_by_tenant, renamed
+from tables.fold import S, Samples, Summary, TableKind, chosen, contributions, newest_by_tenant, with_tenants
 from tables.rows import WindowKey
 from tables.windows import window_start_ms
 
@@ -128,7 +128,8 @@ class Recomputation(Generic[S]):
     def _wanted(self, page: Page) -> Samples:
         """The samples in a page that go into a window that is asked for."""
         (from_ms, to_ms), only = self.wanted.span, self.wanted.tenant_id
-        samples = _with_tenants(self.kind.samples(page.values, self.wanted.mode), page)
+        samples = self.kind.samples(page.values, self.wanted.mode)
+        samples = with_tenants(samples, lambda index: _tenant_of(page.headers(index)))
         limit_ms = np.array(page.record_ms, np.int64)[samples.indexes] + self.wanted.future_skew_ms
         samples = chosen(samples, np.flatnonzero(samples.at_ms <= limit_ms))
         for tenant, at_ms in newest_by_tenant(samples).items():
@@ -208,16 +209,9 @@ def oldest_first(keys: Iterable[WindowKey]) -> list[WindowKey]:
     return sorted(keys, key=lambda key: (key.start_ms, key.tenant_id, key.subject))
 
 
-def _with_tenants(samples: Samples, page: Page) -> Samples:
-    """The samples with the tenants that only headers name; without those whose headers cannot be read, as live."""
-    if not samples.book.has_nameless(samples.codes):
-        return samples
-    names, kept = samples.names, []
-    for place, (index, (tenant, subject)) in enumerate(zip(samples.indexes, samples.names, strict=True)):
-        if tenant is None:
-            try:
-                names[place] = envelope.from_headers(page.headers(index)).tenant_id, subject
-            except ContractError:
-                continue
-        kept.append(place)
-    return renamed(chosen(samples, kept), [names[place] for place in kept])
+def _tenant_of(headers: Headers) -> TenantId | None:
+    """The tenant that a record's headers name; None when they cannot be read, which the live table buries."""
+    try:
+        return envelope.from_headers(headers).tenant_id
+    except ContractError:
+        return None

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from contracts.names import Mode, Topic, rag_channel
 from contracts.retrieval import RetrievalSample, decode_retrieval_samples
 from tables import magnitudes, ranking, sketches, tallies
-from tables.fold import Column, OneByOne, Samples, Summary, TableKind, samples_of
+from tables.fold import Column, OneByOne, Samples, Summary, TableKind, named_samples
 from tables.tallies import Linear
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def kind(settings: Settings) -> TableKind[Retrievals]:
 
 def _samples(values: Sequence[bytes], mode: Mode) -> Samples:
     batch = decode_retrieval_samples(values, mode=mode)
-    return samples_of(
+    return named_samples(
         indexes=batch.indexes,
         names=[(sample.tenant_id, (sample.index,)) for sample in batch.samples],
         at_ms=[sample.ts_ms for sample in batch.samples],

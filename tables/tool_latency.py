@@ -55,10 +55,6 @@ class LatencyFold:
         """No calls."""
         return Latencies()
 
-    def add(self, state: Latencies, calls: Calls) -> None:
-        """Take in calls."""
-        self.add_each([state], [0, len(calls)], calls)
-
     def add_each(self, states: Sequence[Latencies], bounds: Sequence[int], values: Calls) -> None:
         """See `Fold`."""
         us, flags, firsts = values.us, values.flags, bounds[:-1]

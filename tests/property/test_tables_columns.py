@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from contracts.names import Mode, TenantId
 from contracts.tool_samples import decode_tool_samples
 from tables import columns, sketches
-from tables.call_columns import FAILED, HIT_BIT, LABEL_BIT, LOOKUP_BIT, Calls
-from tables.call_columns import samples_of as call_samples_of
+from tables.call_columns import FAILED, HIT_BIT, LABEL_BIT, LOOKUP_BIT, Calls, samples_of
 from tables.columns import Books, Name, Objects
-from tables.fold import Samples, chosen, contributions, newest_by_tenant, samples_of
+from tables.fold import Samples, chosen, contributions, named_samples, newest_by_tenant
 
 SIZE_MS = 1000
 Entry = tuple[str, str, int]
@@ -31,7 +30,7 @@ entries = st.lists(
 
 def samples(of: list[Entry]) -> Samples:
     names: list[Name] = [(TenantId(tenant), (subject,)) for tenant, subject, _ in of]
-    return samples_of(range(len(of)), names, [at_ms for *_, at_ms in of], range(len(of)))
+    return named_samples(range(len(of)), names, [at_ms for *_, at_ms in of], range(len(of)))
 
 
 @given(entries, st.integers(1, 5))
@@ -136,8 +135,8 @@ def test_calls_are_the_same_in_any_company_and_as_the_contract_reads_them(
 ):
     mode: Mode = data.draw(st.sampled_from(["strict", "compat"]))
     raw = [msgspec.json.encode(event) for event in events]
-    together = call_samples_of(raw, mode)
-    alone = [call_samples_of([value], mode) for value in raw]
+    together = samples_of(raw, mode)
+    alone = [samples_of([value], mode) for value in raw]
     assert described(together) == [(place, *line[1:]) for place, each in enumerate(alone) for line in described(each)]
     assert [place for place, _ in together.bad] == [place for place, each in enumerate(alone) if each.bad]
     read = decode_tool_samples(raw, mode=mode)

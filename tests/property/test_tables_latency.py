@@ -18,7 +18,7 @@ from tables import tool_latency as tl
 from tables.call_columns import Calls
 from tables.columns import Name
 from tables.error_classes import MOST_NAMES, OTHERS, count, merged
-from tables.fold import samples_of
+from tables.fold import named_samples
 from tables.row_codec import Row, RowCodec
 from tables.rows import WindowKey, newest
 from tables.store import MemoryStore
@@ -88,7 +88,7 @@ class Worker:
     def fold(self, log: list[Call], start: int, stop: int) -> None:
         taken = log[start:stop]
         names: list[Name] = [(TenantId(c.tenant), (c.tool, "")) for c in taken]
-        samples = samples_of(range(len(taken)), names, [c.at_ms for c in taken], ())._replace(values=column(taken))
+        samples = named_samples(range(len(taken)), names, [c.at_ms for c in taken], ())._replace(values=column(taken))
         outcome = self.partition.fold(samples, range(start, stop), [c.at_ms for c in taken], 0.0)
         self.apart.update(folded for _, folded in outcome.apart)
 
@@ -172,13 +172,13 @@ def test_recovery_keeps_the_highest_position_in_any_order(log: list[Call], rando
 def test_any_order_of_the_calls_and_of_merging_gives_the_same_state(log: list[Call], random: Random):
     whole = tl.Latencies()
     if log:
-        tl.FOLD.add(whole, column(log))
+        tl.FOLD.add_each([whole], [0, len(log)], column(log))
     shuffled = random.sample(log, len(log))
     parts = []
     while shuffled:
         size = random.randint(1, len(shuffled))
         part = tl.Latencies()
-        tl.FOLD.add(part, column(shuffled[:size]))
+        tl.FOLD.add_each([part], [0, size], column(shuffled[:size]))
         parts.append(part)
         shuffled = shuffled[size:]
     random.shuffle(parts)

@@ -11,7 +11,7 @@ from runtime.settings import Settings
 from tables import tool_latency as tl
 from tables.call_columns import Calls
 from tables.columns import Name
-from tables.fold import samples_of
+from tables.fold import named_samples
 from tables.row_codec import Row
 from tables.rows import WindowKey
 from tables.start_ranges import StartRanges
@@ -40,7 +40,7 @@ class Bench:
         count = len(events)
         names: list[Name] = [(TenantId(tenant), ("t", "")) for tenant, _ in events]
         calls = Calls(np.ones(count, np.int64), np.ones(count, np.int64), ())
-        samples = samples_of(range(count), names, [at for _, at in events], ())._replace(values=calls)
+        samples = named_samples(range(count), names, [at for _, at in events], ())._replace(values=calls)
         offsets = range(self.offset, self.offset + count)
         self.offset += count
         return self.rows.fold(samples, offsets, [record_ms] * count, self.now_s).apart

@@ -10,7 +10,7 @@ import pytest
 from contracts.names import TenantId
 from tables.call_columns import Calls
 from tables.columns import Name
-from tables.fold import samples_of
+from tables.fold import named_samples
 from tables.row_codec import Row
 from tables.rows import WindowKey
 from tables.store import MemoryStore
@@ -50,7 +50,7 @@ class Bench:
         names: list[Name] = [(TenantId("acme"), (tool, "")) for tool in tools]
         calls = Calls(np.ones(count, np.int64), np.ones(count, np.int64), ())
         at_ms = [T0 + ahead for ahead in ahead_ms or [0] * count]
-        samples = samples_of(range(count), names, at_ms, ())._replace(values=calls)
+        samples = named_samples(range(count), names, at_ms, ())._replace(values=calls)
         return self.rows.fold(samples, range(first, first + count), [T0] * count, 0.0).apart
 
     def flush(self) -> None:
