@@ -51,6 +51,9 @@ def replay(  # noqa: PLR0913 - one argument an option
 
     Run again after a kill, it goes on. A window that would hold less than now is left alone unless forced.
     """
+    # Before anything else: importing takes a second of a processor.
+    with suppress(OSError):
+        os.nice(NICER)
     from contracts.names import TenantId
     from headrace.replay.options import ReplayOptions
     from runtime.clock import SystemClock
@@ -84,8 +87,6 @@ def run(settings: Settings, clock: Clock, options: ReplayOptions) -> int:
     from runtime import collector
     from tables.windows import rules_of
 
-    with suppress(OSError):
-        os.nice(NICER)
     collector.tune()
     rules = rules_of(lengths_of(settings, table_of(settings, options.table)), settings.worker)
     with nullcontext() if options.dry_run else writing_alone(options.state / options.table):
