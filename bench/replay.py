@@ -147,22 +147,26 @@ class Command:
         ended_s = time.monotonic()
         if process.returncode:
             raise RunFailed(f"headrace replay ended with status {process.returncode}: {errors.decode()[-600:]}")
-        said = self._said(ended_s - began_s, _cpu_of_children_s() - cpu_s, errors.decode() + output.decode())
+        said = figures(
+            self.workload.events, ended_s - began_s, _cpu_of_children_s() - cpu_s, errors.decode() + output.decode()
+        )
         name = " ".join(["during headrace replay", *more])
         say(f"replay: {name}: {ended_s - began_s:.1f} s, {said}")
         return Stretch(name, began_s, ended_s, said)
 
-    def _said(self, took_s: float, cpu_s: float, shown: str) -> dict[str, object]:
-        read_s, send_s = (float(found[1]) if (found := step.search(shown)) else 0.0 for step in (_READ, _SENT))
-        replaced = _REPLACED.search(shown)
-        return {
-            "replay_events_per_s": round(self.workload.events / took_s),
-            "read_s": read_s,
-            "send_s": send_s,
-            "other_s": round(took_s - read_s - send_s, 1),
-            "cpu_s": round(cpu_s, 1),
-            "rows_replaced": int(replaced[1].replace(",", "")) if replaced else 0,
-        }
+
+def figures(events: int, took_s: float, cpu_s: float, shown: str) -> dict[str, object]:
+    """What a run of the command came to; `shown` is all that it said."""
+    read_s, send_s = (float(found[1]) if (found := step.search(shown)) else 0.0 for step in (_READ, _SENT))
+    replaced = _REPLACED.search(shown)
+    return {
+        "replay_events_per_s": round(events / took_s),
+        "read_s": read_s,
+        "send_s": send_s,
+        "other_s": round(took_s - read_s - send_s, 1),
+        "cpu_s": round(cpu_s, 1),
+        "rows_replaced": int(replaced[1].replace(",", "")) if replaced else 0,
+    }
 
 
 def _cpu_of_children_s() -> float:
