@@ -59,6 +59,7 @@ _RESULTS = {
     Replaced.SAME: Result.SAME,
     Replaced.NEWER: Result.NEWER,
     Replaced.SHRINKS: Result.SHRINKS,
+    Replaced.UNREADABLE: Result.REFUSED,
 }
 
 
@@ -192,12 +193,12 @@ class ReplacementWork:
         try:
             _kind, key = decode_key(command.key)
             row = _shifted(command.row, incarnation.base)
-            raw = msgspec.msgpack.encode(row) if incarnation.base else command.row
-            result = _RESULTS[target.replace(key, raw, read_up_to=read_up_to, force=command.force)]
         except ValueError:
             self._answer(command, Result.REFUSED)
             return True
-        if result in (Result.NEWER, Result.SHRINKS) or table.is_absent(self._partition, key):
+        raw = msgspec.msgpack.encode(row) if incarnation.base else command.row
+        result = _RESULTS[target.replace(key, raw, read_up_to=read_up_to, force=command.force)]
+        if result in (Result.NEWER, Result.SHRINKS, Result.REFUSED) or table.is_absent(self._partition, key):
             self._answer(command, result)
         else:
             self._under_way.append(_UnderWay(command, target, read_up_to, row, result))

@@ -92,6 +92,8 @@ class Replaced(Enum):
     """A record beyond what was read for it has been folded: read on, and send it again."""
     SHRINKS = "shrinks"
     """It holds fewer events than the row, and was not forced."""
+    UNREADABLE = "unreadable"
+    """Its format has another meaning here."""
 
 
 @dataclass(frozen=True)
@@ -268,8 +270,12 @@ class WindowWork(Generic[S]):
             read_up_to: the highest source position that was looked at for it; may be ahead of what is folded here.
             force: take it although it holds fewer events.
         """
+        try:
+            made = self.rows.decode(raw)
+        except ValueError:
+            return Replaced.UNREADABLE
         self.rows.apply_waiting()
-        made, held = self.rows.decode(raw), self.rows.row(key)
+        held = self.rows.row(key)
         is_new = held is None
         if held is None:
             held = Row(self._kind.fold.empty(), announced=made.announced)

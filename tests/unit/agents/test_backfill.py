@@ -281,12 +281,7 @@ def test_offsets_become_positions_of_the_incarnation():
 
 
 def test_a_row_that_this_release_cannot_read_is_refused():
-    class Strict(Target):
-        def replace(self, window: WindowKey, raw: bytes, *, read_up_to: int, force: bool) -> Replaced:
-            del window, raw, read_up_to, force
-            raise ValueError("format 9")
-
-    at = work(Table(Strict()))
+    at = work(Table(Target(answers={1: Replaced.UNREADABLE}, held={key(1): row(10)})))
     told(at, [command(1)])
     assert answers(at.take(0.0)) == [(key(1), Result.REFUSED)]
 

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+import pytest
 
 from agents import alert_rules
 from agents.effects import Effects
@@ -14,7 +15,7 @@ from agents.latency_messages import messages_of
 from agents.listening import Listening
 from agents.metrics import AgentMetrics
 from agents.tool_calls import alert_rule
-from agents.window_work import Surroundings, WindowWork
+from agents.window_work import Replaced, Surroundings, WindowWork
 from contracts.names import TenantId
 from runtime.clock import ManualClock
 from runtime.metrics import Metrics
@@ -549,3 +550,19 @@ def test_a_running_window_that_was_written_while_messages_were_under_way_is_told
     bench.flush_rows()
     bench.flush()
     assert [r.topic for r in bench.pushed] == ["headrace.push-latest"]
+
+
+def test_only_a_replacement_that_cannot_be_read_is_called_unreadable():
+    bench = Bench()
+    bench.call(100)
+    bench.flush()
+    ((raw_key, raw),) = [(key, raw) for key, raw in bench.store.items(0) if bench.rows._codec.decode_key(key)]
+    key = bench.rows._codec.decode_key(raw_key)
+    assert key is not None
+    newer = bytes([raw[0], 99]) + raw[2:]
+    assert bench.work.replace(key, newer, read_up_to=9) is Replaced.UNREADABLE
+    # A row of ours of another format is no fault of the replacement's: the process has to end.
+    bench.restart()
+    bench.store.write(0, [(raw_key, newer)])
+    with pytest.raises(ValueError, match="format 99"):
+        bench.work.replace(key, raw, read_up_to=9)
