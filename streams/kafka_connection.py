@@ -57,6 +57,24 @@ async def patiently(question: Callable[[], Awaitable[Result]]) -> Result:
     return await question()
 
 
+async def close(client: Any, *, again_s: float = 1.0) -> None:  # noqa: ANN401 - aiokafka has no types
+    """Close an aiokafka client.
+
+    Its `close` cancels its metadata task and waits for that. A cancellation that comes in the moment of an answer is
+    lost, and the task then sleeps for minutes: so it is repeated every `again_s`.
+    """
+    closing = asyncio.ensure_future(client.close())
+    try:
+        while not closing.done():
+            await asyncio.wait({closing}, timeout=again_s)
+            task = client._sync_task  # noqa: SLF001 - nothing else reaches it
+            if not closing.done() and task is not None:
+                task.cancel()
+    finally:
+        closing.cancel()
+    closing.result()
+
+
 async def to_the_end(call: Coroutine[Any, Any, Result]) -> Result:
     """What `call` returns. A cancellation waits a little for its end: aiokafka leaves sockets open when interrupted."""
     task = asyncio.ensure_future(call)

@@ -42,7 +42,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 
-from streams.kafka_connection import connection, kafka_down, not_ready, patiently, to_the_end
+from streams.kafka_connection import close, connection, kafka_down, not_ready, patiently, to_the_end
 from streams.records import Fetched, Headers, Outgoing, Partition, Position, Record
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Cluster:
         """Close all connections; may be called twice."""
         if self._client is not None:
             client, self._client = self._client, None
-            await to_the_end(client.close())
+            await to_the_end(close(client))
 
     async def refresh(self) -> None:
         """Learn topics and leaders anew (after a broker restart or a topic's creation)."""

@@ -26,7 +26,7 @@ from aiokafka.errors import KafkaError
 
 from contracts.errors import SendRefused
 from streams import kafka_refusal
-from streams.kafka_connection import MAX_RECORD_BYTES, connection, kafka_down, to_the_end
+from streams.kafka_connection import MAX_RECORD_BYTES, close, connection, kafka_down, to_the_end
 from streams.kafka_log import partition_for
 from streams.records import Headers, Outgoing, Partition, Position
 
@@ -117,7 +117,7 @@ class Producer:
         sender = kafka._sender.sender_task  # noqa: SLF001 - stop() alone waits for a broker that is away
         if sender is not None:
             sender.cancel()
-        await kafka.client.close()
+        await close(kafka.client)
         if sender is not None:
             await asyncio.wait([sender], timeout=_ABANDON_S)
         kafka._message_accumulator.fail_all(KafkaError("abandoned"))  # noqa: SLF001 - the same
