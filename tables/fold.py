@@ -126,16 +126,18 @@ def contributions(samples: Samples, size_ms: int) -> Contributions:
 
 
 def newest_by_tenant(samples: Samples) -> dict[TenantId, int]:
-    """The newest event time of each tenant, in ms; every tenant is given."""
+    """The newest event time of each tenant, in ms; every tenant is given, and no time is before 1970."""
     codes, times_ms = samples.codes, samples.at_ms
     if len(codes) >= _FEW:
         codes, inverse = np.unique(codes, return_inverse=True)
         times_ms = np.full(len(codes), np.iinfo(np.int64).min)
         np.maximum.at(times_ms, inverse, samples.at_ms)
+    names = samples.book.names
     found: dict[Any, int] = {}
     for code, at_ms in zip(codes.tolist(), times_ms.tolist(), strict=True):
-        tenant, _ = samples.book.names[code]
-        found[tenant] = max(found.get(tenant, at_ms), at_ms)
+        tenant = names[code][0]
+        if at_ms > found.get(tenant, -1):
+            found[tenant] = at_ms
     return found
 
 
