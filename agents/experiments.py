@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 
 from agents.effects import Effects
 from agents.experiment_messages import ExperimentMessages, messages_of
-from agents.records import letter_of
+from agents.records import letter_of, tenant_of
 from contracts import envelope
 from contracts.errors import ContractError, OutOfRange, TooLarge
 from contracts.names import TenantId, Topic
@@ -130,7 +130,7 @@ class ExperimentWork:
         names, at_ms = samples.names, samples.at_ms.tolist()
         values = cast("list[ExperimentSample]", samples.values)
         for place, index in enumerate(samples.indexes):
-            tenant_id = names[place][0] or self._tenant_of(chunk, index)
+            tenant_id = names[place][0] or tenant_of(chunk.record(index), partial(self._bury, chunk, index))
             if tenant_id is None:
                 continue
             if at_ms[place] > stamps_ms[index] + self._skew_ms:
@@ -171,13 +171,6 @@ class ExperimentWork:
         record = chunk.record(index)
         dedupe_id = envelope.from_headers(record.headers).dedupe_id
         return f"ce {dedupe_id}" if dedupe_id else f"at {self._incarnation.number}/{record.partition}/{record.offset}"
-
-    def _tenant_of(self, chunk: RecordChunk, index: int) -> TenantId | None:
-        try:
-            return envelope.from_headers(chunk.record(index).headers).tenant_id
-        except ContractError as error:
-            self._bury(chunk, index, error)
-            return None
 
     def _bury(self, chunk: RecordChunk, index: int, error: ContractError) -> None:
         self._letters.append(letter_of(chunk.record(index), consumer=NAME, error=error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from contracts import push
+from contracts import envelope, push
 from contracts.errors import WHOLE, ContractError, TooLarge
 from contracts.names import Topic, kafka_topic
 from streams.dead_letters import DeadLetter
@@ -13,6 +13,9 @@ from streams.kafka_connection import MAX_RECORD_BYTES
 from streams.kafka_log import Outgoing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from contracts.names import TenantId
     from contracts.push import PushMessage
     from runtime.settings import Settings
     from streams.record_chunk import SourceRecord
@@ -45,6 +48,15 @@ def latest_record(names: Names, message: PushMessage, *, conflation_key: str, no
     """A message of which only the newest of its `conflation_key` matters; it has no place in the log."""
     headers = [("pid", message.id.encode()), ("ch", message.channel.encode()), ("ck", conflation_key.encode())]
     return Outgoing(names.latest, message.tenant_id.encode(), push.encode(message), headers, now_ms)
+
+
+def tenant_of(record: SourceRecord, bury: Callable[[ContractError], None]) -> TenantId | None:
+    """The tenant that a record's headers name; for a record without one, None, and `bury` is given the reason."""
+    try:
+        return envelope.from_headers(record.headers).tenant_id
+    except ContractError as error:
+        bury(error)
+        return None
 
 
 def source_of(record: SourceRecord) -> str:

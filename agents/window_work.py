@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from agents.effects import Effects
-from agents.records import aside_of, letter_of
+from agents.records import aside_of, letter_of, tenant_of
 from agents.running_values import RunningValues
 from agents.sample_pieces import pieces
-from contracts import envelope
 from contracts.errors import ContractError, OutOfRange, TooLarge
 from streams.kafka_log import Outgoing
 from tables.fold import Samples, TableKind, with_tenants
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from agents.listening import Listening
     from agents.metrics import AgentMetrics
-    from contracts.names import TenantId
     from runtime.clock import Clock
     from runtime.settings import Settings
     from streams.dead_letters import DeadLetter
@@ -149,7 +148,7 @@ class WindowWork(Generic[S]):
         samples = self._kind.samples(chunk.payloads(without=refusals), self._around.settings.contracts.mode)
         for index, error in samples.bad:
             self._bury(chunk, index, refusals.get(index, error))
-        samples = with_tenants(samples, lambda index: self._tenant_of(chunk, index))
+        samples = with_tenants(samples, lambda index: tenant_of(chunk.record(index), partial(self._bury, chunk, index)))
         record_ms = chunk.timestamps_ms()
         for piece in [samples] if self._alerts is None else pieces(samples, JUDGE_EVERY_MS):
             outcome = self.rows.fold(piece, chunk.offsets, record_ms, now_s)
@@ -169,14 +168,6 @@ class WindowWork(Generic[S]):
         self._judged_ms = self.rows.marks.newest_ms
         alerts.heard(self.rows.apply(), now_s)
         alerts.judge(now_s)
-
-    def _tenant_of(self, chunk: RecordChunk, index: int) -> TenantId | None:
-        """The tenant that a record's headers name; a record without one is buried."""
-        try:
-            return envelope.from_headers(chunk.record(index).headers).tenant_id
-        except ContractError as error:
-            self._bury(chunk, index, error)
-            return None
 
     def _set_apart(self, chunk: RecordChunk, samples: Samples, apart: Sequence[tuple[int, Folded]]) -> None:
         done: set[int] = set()

@@ -27,7 +27,8 @@ from contracts.text import has_control, problem_of_id
 from contracts.times import EPOCH, epoch_ms, problem_of_moment
 
 # Compat makes text of an integer.
-LooseId: TypeAlias = Id | Annotated[int, msgspec.Meta(ge=LOCAL_LIMITS.int_min, le=LOCAL_LIMITS.int_max)]
+IntegerId: TypeAlias = Annotated[int, msgspec.Meta(ge=LOCAL_LIMITS.int_min, le=LOCAL_LIMITS.int_max)]
+LooseId: TypeAlias = Id | IntegerId
 
 _MAJOR = "1"
 
@@ -95,9 +96,9 @@ class BatchDecoder(Generic[S]):
         """Whether no sample has a problem; False also where only a closer look can tell."""
         if min({sample.ts.year for sample in samples}) <= EPOCH.year or any(map(self.disagreement, samples)):
             return False
-        if any(_problem_of_version(version) for version in {sample.version for sample in samples}):
+        if any(problem_of_version(version) for version in {sample.version for sample in samples}):
             return False
-        if any(_is_reserved(tenant) for tenant in {sample.raw_tenant for sample in samples}):
+        if any(problem_of_reserved(tenant) for tenant in {sample.raw_tenant for sample in samples}):
             return False
         if mode == "strict" and (any(s.ts.tzinfo is None for s in samples) or self._has_integers(samples)):
             return False
@@ -123,19 +124,20 @@ class BatchDecoder(Generic[S]):
         try:
             sample = self.decoder.decode(value)
         except (ValueError, RecursionError) as error:
-            return self._why(value, str(error))
+            return why(value, str(error), self.events)
         return _problem(sample, mode) or self.disagreement(sample) or sample
 
-    def _why(self, value: bytes, complaint: str) -> ContractError:
-        """The error for a value that the decoder refuses; the slow reader names the field."""
-        try:
-            document = read(value)
-        except ContractError as error:
-            return error
-        name = document.get("event")
-        if isinstance(name, str) and name not in self.events:
-            return UnknownEvent(event=name, field="event", limit=f"must be {' or '.join(self.events)}", value=name)
-        return explained(name if isinstance(name, str) else "?", complaint, document)
+
+def why(value: bytes, complaint: str, events: tuple[str, ...]) -> ContractError:
+    """The error for a value that a decoder of `events` refuses; the slow reader names the field."""
+    try:
+        document = read(value)
+    except ContractError as error:
+        return error
+    name = document.get("event")
+    if isinstance(name, str) and name not in events:
+        return UnknownEvent(event=name, field="event", limit=f"must be {' or '.join(events)}", value=name)
+    return explained(name if isinstance(name, str) else "?", complaint, document)
 
 
 def _id_text(sample: Sample) -> str:
@@ -154,20 +156,25 @@ def _problem(sample: Sample, mode: Mode) -> ContractError | None:
                 return problem
         elif held is not None and mode == "strict":
             return WrongType(event=event, field=field, limit="must be a text", value=held)
-    if _is_reserved(sample.raw_tenant):
-        limit = f'must not begin with "{RESERVED_TENANT_PREFIX}"'
-        return WrongType(event=event, field="tenant_id", limit=limit, value=sample.raw_tenant)
+    reserved = problem_of_reserved(sample.raw_tenant, event)
+    if reserved is not None:
+        return reserved
     if mode == "strict" and sample.ts.tzinfo is None:
         limit = "must be an RFC 3339 time with an offset"
         return WrongType(event=event, field="ts", limit=limit, value=sample.ts.isoformat())
-    return _problem_of_version(sample.version, event) or problem_of_moment(event, "ts", sample.ts)
+    return problem_of_version(sample.version, event) or problem_of_moment(event, "ts", sample.ts)
 
 
-def _is_reserved(tenant: str | int) -> bool:
-    return isinstance(tenant, str) and tenant.startswith(RESERVED_TENANT_PREFIX)
+def problem_of_reserved(tenant: str | int, event: str = "") -> ContractError | None:
+    """What is wrong with a tenant that only we may name."""
+    if isinstance(tenant, str) and tenant.startswith(RESERVED_TENANT_PREFIX):
+        limit = f'must not begin with "{RESERVED_TENANT_PREFIX}"'
+        return WrongType(event=event, field="tenant_id", limit=limit, value=tenant)
+    return None
 
 
-def _problem_of_version(version: str, event: str = "") -> ContractError | None:
+def problem_of_version(version: str, event: str = "") -> ContractError | None:
+    """What is wrong with an event's version: readers take every minor of their major."""
     major, dot, minor = version.partition(".")
     if not (dot and _is_number(major) and _is_number(minor)):
         return WrongType(event=event, field="version", limit='must be "<major>.<minor>"', value=version)

@@ -9,22 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from operator import attrgetter
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from contracts.document import read
-from contracts.errors import ContractError, MissingField, UnknownEvent, UnknownVersion, WrongType
+from contracts.errors import ContractError, MissingField, WrongType
 from contracts.explain import explained
 from contracts.fields import Id, LatencyMs
-from contracts.names import LOCAL_LIMITS, RESERVED_TENANT_PREFIX, Mode, TenantId
+from contracts.names import Mode, TenantId
+from contracts.sample_batch import IntegerId, problem_of_reserved, problem_of_version, why
 from contracts.text import problem_of_id
 from contracts.times import epoch_ms, problem_of_moment
 from contracts.tools import ToolCall, ToolExecuted
 
-IntegerId = Annotated[int, msgspec.Meta(ge=LOCAL_LIMITS.int_min, le=LOCAL_LIMITS.int_max)]
-
-_MAJOR = "1"
+_EVENTS = (ToolCall.EVENT, ToolExecuted.EVENT)
 # The words for a failed call; compat mode lets any word pass, and all others mean success.
 _FAILED = frozenset({"error", "failed", "failure", "timeout"})
 _STATUSES = frozenset({None, "ok", "error"})
@@ -35,12 +34,8 @@ _NO_RAW = msgspec.Raw(b"null")
 _NO_ERROR = frozenset({b"null", b"false", b'""', b"{}", b"[]"})
 
 
-class ToolSample(msgspec.Struct, gc=False, frozen=True):
-    """What statistics need of a `tool_call` or a `tool_executed`, and nothing else.
-
-    `ts` is text here: reading a column of times is cheaper than reading each (ToolSamples.at_ms). An integer tenant is
-    its decimal text.
-    """
+class _Call(msgspec.Struct, gc=False, frozen=True, kw_only=True):
+    """What statistics need of every call. `ts` is text: reading a column of times is cheaper than reading each."""
 
     event: Literal["tool_call", "tool_executed"]
     version: str
@@ -50,6 +45,14 @@ class ToolSample(msgspec.Struct, gc=False, frozen=True):
     tenant: str | IntegerId | None = msgspec.field(name="tenant_id", default=None)
     status: str | None = None
     error: msgspec.Raw = _NO_RAW
+
+
+class ToolSample(_Call, gc=False, frozen=True, kw_only=True):
+    """What statistics need of a `tool_call` or a `tool_executed`, and nothing else.
+
+    Of its time `ToolSamples.at_ms` tells. An integer tenant is its decimal text.
+    """
+
     error_class: str | None = None
     cache_hit: bool | None = None
     tool_version: Id | None = None
@@ -91,20 +94,13 @@ class UsualCall(msgspec.Struct, gc=False, frozen=True):
     tool_version: Id | None = None
 
 
-class _GivenCall(msgspec.Struct, gc=False, frozen=True):
+class _GivenCall(_Call, gc=False, frozen=True, kw_only=True):
     """What statistics need of a `tool_call` whose further keys are not what ours mean by those names.
 
     chat_tool_v1 leaves them free: they must not make the call a bad one.
     """
 
     event: Literal["tool_call"]
-    version: str
-    tool: Id
-    latency_ms: LatencyMs
-    ts: str
-    tenant: str | IntegerId | None = msgspec.field(name="tenant_id", default=None)
-    status: str | None = None
-    error: msgspec.Raw = _NO_RAW
 
 
 _usual_decoder = msgspec.json.Decoder(UsualCall)
@@ -189,7 +185,7 @@ def _all_fit(samples: Sequence[ToolSample], mode: Mode) -> bool:
         return False
     return not (
         any(problem_of_names(mode, *names) for names in set(map(_names, samples)))
-        or any(_problem_of_version(version) for version in set(map(_version, samples)))
+        or any(problem_of_version(version) for version in set(map(_version, samples)))
     )
 
 
@@ -216,7 +212,7 @@ def _one(value: bytes, mode: Mode) -> tuple[ToolSample, datetime]:
     except (ValueError, RecursionError) as error:
         given = _given(value)
         if given is None:
-            raise _why(value, str(error)) from None
+            raise why(value, str(error), _EVENTS) from None
         sample = given
     try:
         moment = msgspec.convert(sample.ts, datetime)
@@ -237,19 +233,6 @@ def _given(value: bytes) -> ToolSample | None:
     return ToolSample(**msgspec.structs.asdict(given))
 
 
-def _why(value: bytes, complaint: str) -> ContractError:
-    """The error for a value that the decoder refuses; the slow reader names the field."""
-    try:
-        document = read(value)
-    except ContractError as error:
-        return error
-    name = document.get("event")
-    if isinstance(name, str) and name not in (ToolCall.EVENT, ToolExecuted.EVENT):
-        limit = f"must be {ToolCall.EVENT} or {ToolExecuted.EVENT}"
-        return UnknownEvent(event=name, field="event", limit=limit, value=name)
-    return explained(name if isinstance(name, str) else "?", complaint, document)
-
-
 def _problem(sample: ToolSample, moment: datetime, mode: Mode) -> ContractError | None:
     """What makes one sample unfit."""
     event = sample.event
@@ -262,19 +245,10 @@ def _problem(sample: ToolSample, moment: datetime, mode: Mode) -> ContractError 
             limit = "must be an RFC 3339 time with an offset"
             return WrongType(event=event, field="ts", limit=limit, value=sample.ts)
     return (
-        _problem_of_version(sample.version, event)
+        problem_of_version(sample.version, event)
         or problem_of_moment(event, "ts", moment)
         or problem_of_names(mode, sample.tenant, sample.tool, sample.tool_version, event)
     )
-
-
-def _problem_of_version(version: str, event: str = "") -> ContractError | None:
-    major, dot, minor = version.partition(".")
-    if not (dot and _is_number(major) and _is_number(minor)):
-        return WrongType(event=event, field="version", limit='must be "<major>.<minor>"', value=version)
-    if major != _MAJOR:
-        return UnknownVersion(event=event, field="version", limit=f"must have major {_MAJOR}", value=version)
-    return None
 
 
 def _problem_of_tenant(tenant: str | int | None, mode: Mode, event: str = "") -> ContractError | None:
@@ -283,11 +257,4 @@ def _problem_of_tenant(tenant: str | int | None, mode: Mode, event: str = "") ->
     if isinstance(tenant, int):
         strict = mode == "strict"
         return WrongType(event=event, field="tenant_id", limit="must be a text", value=tenant) if strict else None
-    if tenant.startswith(RESERVED_TENANT_PREFIX):
-        limit = f'must not begin with "{RESERVED_TENANT_PREFIX}"'
-        return WrongType(event=event, field="tenant_id", limit=limit, value=tenant)
-    return problem_of_id(event, "tenant_id", tenant)
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    return problem_of_reserved(tenant, event) or problem_of_id(event, "tenant_id", tenant)

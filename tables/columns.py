@@ -7,6 +7,7 @@ code: so that thousands of contributions are put into groups by sorting numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from operator import sub
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
@@ -135,16 +136,24 @@ class Contributions(NamedTuple):
             self.values.followed_by([other.values for other in others]),
         )
 
+    def sizes(self) -> list[tuple[WindowKey, int]]:
+        """How many contributions each row gets; a row may stand twice."""
+        keys, bounds = self._rows(_order(self.codes, self.starts_ms))
+        return list(zip(keys, map(sub, bounds[1:], bounds), strict=True))
+
     def grouped(self) -> Groups:
         """Put together by row; there is at least one."""
         order = _order(self.codes, self.starts_ms)
+        return Groups(*self._rows(order), self.values.take(order))
+
+    def _rows(self, order: NumberColumn) -> tuple[list[WindowKey], list[int]]:
         codes, starts_ms = self.codes[order], self.starts_ms[order]
         changes = np.flatnonzero((codes[1:] != codes[:-1]) | (starts_ms[1:] != starts_ms[:-1])) + 1
         first = np.concatenate(([0], changes))
         named: list[Any] = list(map(self.book.names.__getitem__, codes[first].tolist()))  # every tenant is given
         begun_ms = starts_ms[first].tolist()
         keys = [WindowKey(tenant, subject, at_ms) for (tenant, subject), at_ms in zip(named, begun_ms, strict=True)]
-        return Groups(keys, [*first.tolist(), len(codes)], self.values.take(order))
+        return keys, [*first.tolist(), len(codes)]
 
 
 def _order(codes: NumberColumn, starts_ms: NumberColumn) -> NumberColumn:

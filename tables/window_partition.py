@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from operator import sub
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -113,7 +112,7 @@ class WindowPartition(Generic[S]):
         repeats = self._base + offsets[samples.indexes[0]] <= self.position
         if repeats:
             self.apply_waiting()
-        suspects = np.full(len(samples.at_ms), repeats) if repeats else self._suspects(samples, record_ms)
+        suspects = np.ones(len(samples.at_ms), np.bool_) if repeats else self._suspects(samples, record_ms)
         outcome = Outcome()
         if suspects.any():
             samples = chosen(samples, self._counted(samples, suspects, offsets, record_ms, now_s, outcome))
@@ -156,9 +155,7 @@ class WindowPartition(Generic[S]):
         # Hardly any chunk has an event for a window that is over.
         oldest_end_ms = int(arriving.starts_ms.min()) + self.rules.size_ms
         if oldest_end_ms + self.rules.lateness_ms <= self.marks.newest_ms:
-            keys, bounds, _ = arriving.grouped()
-            sizes = map(sub, bounds[1:], bounds)
-            outcome.late_count += sum(size for key, size in zip(keys, sizes, strict=True) if self._is_late(key, now_s))
+            outcome.late_count += sum(size for key, size in arriving.sizes() if self._is_late(key, now_s))
 
     def apply_waiting(self) -> None:
         """Fold what waits in groups.
