@@ -13,6 +13,8 @@
     |   +-- OutOfRange                   a number outside its bounds or outside 64 bits
     +-- ServerMissing         transient  PostgreSQL, Redis or Kafka does not answer or refuses: wait and repeat
     +-- SendRefused           permanent  Kafka refuses what is sent for good: its size, our rights, the topic's rules
+    +-- RateLimited           transient  a tenant, a route or all together used up what the limits allow for now
+    +-- Shed                  transient  overload, or a level of degradation: turned away before any work was done
     +-- Stalled               transient  reading or committing stands still: the process starts over
     +-- TokenError            caller     a client's token is missing, expired or forged
     +-- QueryError            caller     a question about a table cannot be answered as it stands
@@ -177,6 +179,55 @@ class SendRefused(HeadraceError):
             url=self.url,
             place=place,
             reason=reason,
+        )
+
+
+class RateLimited(HeadraceError):
+    """More was asked for than a limit allows. Nothing was done and nothing was charged.
+
+    Args:
+        scope: whose limit it was, such as "tenant", "route" or "global".
+        name: which one of the scope.
+        retry_after_s: when the same would be allowed, in seconds, if nobody else asked meanwhile.
+    """
+
+    kind = Kind.TRANSIENT
+
+    def __init__(self, scope: str, name: str, retry_after_s: float) -> None:
+        self.scope = scope
+        self.name = shown(name)
+        self.retry_after_s = retry_after_s
+        super().__init__(
+            f"the rate limit of {scope} {self.name} is used up; ask again in {retry_after_s:.3f} s (settings: limits)",
+            scope=scope,
+            name=self.name,
+            retry_after_s=retry_after_s,
+        )
+
+
+class Shed(HeadraceError):
+    """Turned away so that what is more important gets through. Nothing was done.
+
+    Args:
+        gate: which gate turned it away.
+        priority: of what was turned away, in words.
+        reason: limit (no room to wait), queue_delay (waited longer than a queue may stand), deadline, or level.
+        retry_after_s: when to ask again, in seconds.
+    """
+
+    kind = Kind.TRANSIENT
+
+    def __init__(self, gate: str, priority: str, reason: str, retry_after_s: float) -> None:
+        self.gate = gate
+        self.priority = priority
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+        super().__init__(
+            f"{gate} is overloaded and turned {priority} work away ({reason}); ask again in {retry_after_s:g} s",
+            gate=gate,
+            priority=priority,
+            reason=reason,
+            retry_after_s=retry_after_s,
         )
 
 
