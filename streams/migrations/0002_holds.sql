@@ -1,0 +1,71 @@
+-- A row of the outbox that must wait although it is sound: its tenant is paused or over its quota, or its aggregate is
+-- stopped. It stays unprocessed; standing here keeps it out of the relay's scans.
+CREATE TABLE headrace.hold (
+    outbox_id bigint PRIMARY KEY,
+    -- An id is used again after TRUNCATE or a restore, a pair with its time is not.
+    created_at timestamptz NOT NULL,
+    shard smallint NOT NULL CHECK (shard BETWEEN 0 AND 63),
+    aggregate_type text COLLATE "C" NOT NULL,
+    aggregate_id text COLLATE "C" NOT NULL,
+    payload_bytes integer NOT NULL,
+    -- In whose queue the row stands. All rows of an aggregate that are not blocked stand in one queue, so that they
+    -- leave in order of id; empty for a letter that was requeued.
+    tenant_id text COLLATE "C" NOT NULL,
+    -- Behind a stop of its aggregate: in no queue until that is lifted.
+    blocked boolean NOT NULL,
+    held_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX hold_by_queue ON headrace.hold (tenant_id, outbox_id) WHERE NOT blocked;
+CREATE INDEX hold_by_aggregate ON headrace.hold (aggregate_type, aggregate_id, outbox_id);
+-- Rows come and go in thousands while the table is looked at many times a second.
+ALTER TABLE headrace.hold SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+
+-- A buried row after which nothing of its aggregate may be published, as `relay.poison` says, until its dead letter is
+-- recovered, discarded or purged.
+CREATE TABLE headrace.stop (
+    outbox_id bigint PRIMARY KEY,
+    created_at timestamptz NOT NULL,
+    shard smallint NOT NULL CHECK (shard BETWEEN 0 AND 63),
+    aggregate_type text COLLATE "C" NOT NULL,
+    aggregate_id text COLLATE "C" NOT NULL,
+    -- block: later rows wait in the outbox. park: they follow into the dead letters.
+    policy text NOT NULL CHECK (policy IN ('block', 'park')),
+    stopped_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX stop_by_aggregate ON headrace.stop (aggregate_type, aggregate_id, outbox_id);
+
+-- Tenants whose rows an operator holds back.
+CREATE TABLE headrace.tenant_pause (
+    tenant_id text COLLATE "C" PRIMARY KEY CHECK (tenant_id <> ''),
+    reason text NOT NULL,
+    paused_by text NOT NULL,
+    paused_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- A bucket of rows for each tenant with a quota, shared by all relays.
+CREATE TABLE headrace.tenant_bucket (
+    tenant_id text COLLATE "C" PRIMARY KEY,
+    row_count double precision NOT NULL,
+    -- What the last take got.
+    granted integer NOT NULL,
+    at timestamptz NOT NULL
+) WITH (fillfactor = 50);
+
+-- How far each Redis stream had come, by PostgreSQL's clock: a Redis that has come less far since has lost entries.
+CREATE TABLE headrace.redis_checkpoint (
+    at timestamptz PRIMARY KEY,
+    -- {stream: highest entry id ever given out}
+    last_ids json NOT NULL
+);
+
+-- The Redis process that relays have agreed on, and from which row they begin again since it was exchanged.
+CREATE TABLE headrace.redis_server (
+    one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row),
+    run_id text NOT NULL DEFAULT '',
+    rearmed_count bigint NOT NULL DEFAULT 0,
+    rearmed_from_id bigint NOT NULL DEFAULT 0,
+    at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+INSERT INTO headrace.redis_server DEFAULT VALUES;
+
+INSERT INTO headrace.schema_version (version, name) VALUES (2, 'holds');
