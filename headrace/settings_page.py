@@ -50,6 +50,8 @@ def _is_group(field: Any) -> bool:  # noqa: ANN401 - a pydantic FieldInfo, which
 
 def _type(annotation: Any) -> str:  # noqa: ANN401 - any annotation
     arguments = typing.get_args(annotation)
+    if hasattr(annotation, "__metadata__"):
+        return _type(arguments[0])
     if typing.get_origin(annotation) is typing.Literal:
         return " or ".join(f"`{word}`" for word in arguments)
     if isinstance(annotation, types.GenericAlias):

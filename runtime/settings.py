@@ -22,6 +22,7 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError as SourceError
 
 from contracts.errors import SettingsError
+from runtime.settings_load import GateSettings, LadderSettings, LimitSettings
 from runtime.settings_processes import (
     AlertSettings,
     GatewaySettings,
@@ -49,8 +50,11 @@ __all__ = [
     "AlertSettings",
     "AuthSettings",
     "ContractSettings",
+    "GateSettings",
     "GatewaySettings",
     "KafkaSettings",
+    "LadderSettings",
+    "LimitSettings",
     "LogSettings",
     "MirrorSettings",
     "PostgresSettings",
@@ -90,6 +94,9 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     auth: AuthSettings = AuthSettings()
     alerts: AlertSettings = AlertSettings()
+    limits: LimitSettings = LimitSettings()
+    gate: GateSettings = GateSettings()
+    ladder: LadderSettings = LadderSettings()
 
     @model_validator(mode="after")
     def _limits_that_depend_on_each_other(self) -> Settings:
