@@ -15,6 +15,11 @@
     +-- SendRefused           permanent  Kafka refuses what is sent for good: its size, our rights, the topic's rules
     +-- RateLimited           transient  a tenant, a route or all together used up what the limits allow for now
     +-- Shed                  transient  overload, or a level of degradation: turned away before any work was done
+    +-- CallRefused           transient  a policy of ours did not let a call to a dependency through (call_errors.py)
+    |   +-- BreakerOpen                  too many of the last calls to this dependency failed or were slow
+    |   +-- BulkheadFull                 as many calls as allowed are under way, and as many as allowed wait
+    |   +-- DeadlineExceeded             the caller's time was over before the call could be made
+    +-- CallTimeout           transient  a dependency took longer over one try than it was given (call_errors.py)
     +-- Stalled               transient  reading or committing stands still: the process starts over
     +-- TokenError            caller     a client's token is missing, expired or forged
     +-- QueryError            caller     a question about a table cannot be answered as it stands
