@@ -2,6 +2,7 @@
 
 Redis:    {prefix}:stream:{orders|tools|rag|prompts|experiments|voice}
 Kafka:    {prefix}.{orders|tools|...|push|push-latest|alerts|late|replacements|replaced}
+          {prefix}.retry.{orders|tool-calls|...}, one for each consumer that dead letters can be given back to
 Channels: orders:<order id>   tools:<tool>   alerts:<alert name>   system:lag
           rag:<index>   experiments:<experiment>   voice:<session id>
 """
@@ -91,6 +92,18 @@ class Topic(StrEnum):
     REPLACED = "replaced"
 
 
+class Consumer(StrEnum):
+    """The agents whose records can be given back to them one by one; also the `source` of their dead letters."""
+
+    ORDERS = "orders"
+    TOOL_CALLS = "tool_calls"
+    AUDIO = "audio"
+    RETRIEVAL = "retrieval"
+    EXPERIMENTS = "experiments"
+    ADAPTER = "adapter"
+    TASKS = "tasks"
+
+
 def redis_stream(prefix: str, stream: Stream) -> str:
     """The Redis key of a stream."""
     return f"{prefix}:stream:{stream.value}"
@@ -99,6 +112,14 @@ def redis_stream(prefix: str, stream: Stream) -> str:
 def kafka_topic(prefix: str, topic: Topic) -> str:
     """The Kafka name of a topic."""
     return f"{prefix}.{topic.value}"
+
+
+def retry_topic(prefix: str, consumer: Consumer) -> str:
+    """The Kafka topic over which dead letters come back to one consumer, and to no other.
+
+    It has as many partitions as the source topics, so that partition n of it belongs to the owner of theirs.
+    """
+    return f"{prefix}.retry.{consumer.value.replace('_', '-')}"
 
 
 def topic_of(stream: Stream) -> Topic:

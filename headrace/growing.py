@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from contracts.errors import SettingsError
-from contracts.names import Stream, Topic, kafka_topic, topic_of
+from contracts.names import Consumer, Stream, Topic, kafka_topic, retry_topic, topic_of
 from headrace.checks import kafka_wire
 from streams import growth_journal, topics
 from streams.growth import GrowthLog, by_topic, mirror_at_rest
@@ -118,7 +118,7 @@ class Growing:
         await growth_journal.append(self._producer, self._settings, done, self._now_ms())  # step 9
 
     def _topics(self, known: Mapping[str, int]) -> list[str]:
-        return [name for name in (kafka_topic(self._settings.prefix, topic) for topic in Topic) if name in known]
+        return [name for name in topics.named(self._settings.prefix) if name in known]
 
     def _now_ms(self) -> int:
         return int(1000 * self._clock.wall_s())
@@ -167,8 +167,8 @@ class Growing:
 
     async def _committed_ends(self, partitions: int) -> dict[Partition, int]:
         """The ends of all topics that workers read, once everything in them is committed."""
-        read = [*(topic_of(stream) for stream in Stream), Topic.REPLACEMENTS]
-        names = [kafka_topic(self._settings.prefix, topic) for topic in read]
+        read, prefix = [*(topic_of(stream) for stream in Stream), Topic.REPLACEMENTS], self._settings.prefix
+        names = [kafka_topic(prefix, topic) for topic in read] + [retry_topic(prefix, each) for each in Consumer]
         ends = await self._log.true_end_offsets([Partition(name, n) for name in names for n in range(partitions)])
         # A topic without an agent is never committed: nobody's rows hold its records.
         left = by_topic(await self._log.uncommitted(self._settings.worker.group, self._of_agents(ends)))

@@ -1,8 +1,8 @@
 """The Kafka topics of Headrace: one table of names, and `ensure`, which creates what is missing.
 
 `streams.mirror` fills the source topics (orders … voice) and the worker's agents the derived ones (push,
-push-latest, alerts, late); `headrace replay` and the owners of rows talk over replacements and replaced. Changelog
-topics belong to Faust and are not listed here.
+push-latest, alerts, late); `headrace replay` and the owners of rows talk over replacements and replaced; dead letters
+come back to their consumers over the retry topics. Changelog topics belong to Faust and are not listed here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from contracts.names import Topic, kafka_topic
+from contracts.names import Consumer, Topic, kafka_topic, retry_topic
 from streams import growth_journal
 from streams.kafka_connection import MAX_ASIDE_BYTES, MAX_RECORD_BYTES, kafka_down
 from streams.kafka_log import Cluster, NewTopic
@@ -72,13 +72,22 @@ SPECS: dict[Topic, TopicSpec] = {
     Topic.REPLACED: TopicSpec(retention_hours=24, segment_hours=6),
 }
 
+# Dead letters on their way back: what the source topic has let in, and headers that say which letter it is.
+RETRIES = TopicSpec(record_bytes=MAX_ASIDE_BYTES)
+
+
+def named(prefix: str) -> dict[str, TopicSpec]:
+    """Every topic of the table by its full name, in the table's order, then the consumers' retry topics."""
+    retries = {retry_topic(prefix, consumer): RETRIES for consumer in Consumer}
+    return {kafka_topic(prefix, topic): spec for topic, spec in SPECS.items()} | retries
+
 
 def wanted(settings: Settings) -> list[NewTopic]:
-    """Every topic of the table with its full name, in the table's order."""
+    """Every topic, as it is to be created."""
     kafka = settings.kafka
     return [
-        NewTopic(kafka_topic(settings.prefix, topic), kafka.partitions, kafka.replication, spec.config(kafka))
-        for topic, spec in SPECS.items()
+        NewTopic(name, kafka.partitions, kafka.replication, spec.config(kafka))
+        for name, spec in named(settings.prefix).items()
     ]
 
 

@@ -132,8 +132,7 @@ def judge_sizes(settings: Settings, told: dict[str, int], notes: Notebook) -> No
 def judge_retention(settings: Settings, told: dict[str, int], notes: Notebook) -> None:
     """Whether each topic keeps its records as long as the table of topics says (ms; -1: for ever)."""
     short = []
-    for topic, spec in topics.SPECS.items():
-        name = kafka_topic(settings.prefix, topic)
+    for name, spec in topics.named(settings.prefix).items():
         wanted_ms = (spec.retention_hours or settings.kafka.retention_hours) * HOUR_MS
         kept_ms = told.get(name, wanted_ms)
         if kept_ms != ENDLESS and kept_ms < wanted_ms:
