@@ -27,9 +27,9 @@ from runtime.settings_processes import (
     AlertSettings,
     GatewaySettings,
     MirrorSettings,
-    RelaySettings,
     WorkerSettings,
 )
+from runtime.settings_relay import RelaySettings
 from runtime.settings_servers import (
     AuthSettings,
     ContractSettings,
@@ -100,16 +100,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _limits_that_depend_on_each_other(self) -> Settings:
-        if self.relay.idle_poll_s < self.relay.poll_s:
-            msg = f"relay.idle_poll_s ({self.relay.idle_poll_s}) must not be below relay.poll_s ({self.relay.poll_s})"
-            raise ValueError(msg)
-        if self.redis.command_timeout_s >= self.postgres.idle_in_transaction_timeout_s:
-            msg = (
-                f"redis.command_timeout_s ({self.redis.command_timeout_s}) must be below "
-                f"postgres.idle_in_transaction_timeout_s ({self.postgres.idle_in_transaction_timeout_s}): "
-                "the relay waits for Redis inside its transaction"
-            )
-            raise ValueError(msg)
+        self.relay.check_with(self.redis, self.postgres)
         return self
 
     @classmethod

@@ -9,42 +9,6 @@ from pydantic import Field, field_validator
 from runtime.settings_group import Group
 
 
-class RelaySettings(Group):
-    """PostgreSQL outbox to Redis Streams."""
-
-    batch_rows: int = Field(default=500, ge=1, le=10_000, description="Most rows claimed in one transaction.")
-    batch_bytes: int = Field(
-        default=8_388_608, ge=65_536, le=268_435_456, description="Most payload bytes claimed in one transaction."
-    )
-    poll_s: float = Field(
-        default=0.02,
-        ge=0.001,
-        le=10,
-        description="Pause between two looks at an empty outbox. The doorbell ends it early; polling finds what "
-        "a lost doorbell missed.",
-    )
-    idle_poll_s: float = Field(
-        default=0.25, ge=0.001, le=60, description="Pause that `poll_s` grows to while the outbox stays empty."
-    )
-    shards: int = Field(
-        default=64,
-        ge=1,
-        le=64,
-        description="Most of the 64 aggregate shards one relay claims at a time; lower it to share work.",
-    )
-    young_row_s: float = Field(
-        default=60.0,
-        ge=1,
-        le=3600,
-        description="The scan hint stays behind rows younger than this, so that an id which commits late is "
-        "found by the next poll.",
-    )
-    host: str = Field(default="127.0.0.1", description="Address of /metrics, /healthz and /readyz.")
-    port: int = Field(
-        default=8021, ge=0, le=65_535, description="Port of /metrics and /healthz; 0 switches the server off."
-    )
-
-
 class MirrorSettings(Group):
     """Redis Streams to Kafka."""
 
