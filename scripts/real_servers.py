@@ -1,9 +1,10 @@
 """Run a command with real servers: Apache Kafka, Debian's Redis and PostgreSQL, all on loopback and free ports.
 
-    python scripts/real_servers.py COMMAND...
+    python scripts/real_servers.py [--only-programs] COMMAND...
 
 The command finds them in HEADRACE_TEST_POSTGRES_URL, HEADRACE_TEST_REDIS_URL and HEADRACE_TEST_KAFKA_URL; they are
-stopped and their data removed when it ends. What is missing is installed when this runs as root on Debian or Ubuntu.
+stopped and their data removed when it ends. With --only-programs none is started: the command starts its own. What is
+missing is installed when this runs as root on Debian or Ubuntu.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from contracts.errors import ServerMissing
 from headrace import embedded
 from headrace.embedded import Kind, Source
 
+ONLY_PROGRAMS = "--only-programs"
 ROOT = Path(__file__).resolve().parent.parent
 WANTED: dict[Kind, Source] = {"postgres": "system", "redis": "system", "kafka": "system"}
 NAMES: dict[Kind, str] = {
@@ -79,6 +81,8 @@ def main() -> int:
     if packages:
         install(packages)
     subprocess.run([str(ROOT / "scripts" / "get-kafka")], check=True)
+    if sys.argv[1] == ONLY_PROGRAMS:
+        return subprocess.run(sys.argv[2:], check=False).returncode
     started = time.monotonic()
     try:
         status = asyncio.run(run(sys.argv[1:]))
