@@ -58,8 +58,8 @@ def _parts() -> Iterator[tuple[str, type]]:
     """Classes named `…Metrics`, which declare their part's metrics when built from a `Metrics`."""
     for package_name in PACKAGES_WITH_METRICS:
         package = importlib.import_module(package_name)
-        for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
-            module = importlib.import_module(f"{package_name}.{found.name}")
+        for found in sorted(pkgutil.walk_packages(package.__path__, f"{package_name}."), key=lambda each: each.name):
+            module = importlib.import_module(found.name)
             for name, member in inspect.getmembers(module, inspect.isclass):
                 if name.endswith("Metrics") and member.__module__ == module.__name__:
                     yield f"{module.__name__}", member
