@@ -1,0 +1,149 @@
+"""The requeuer's statements: numbering letters, finding those that have not left, and noting that they have."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from contracts.names import OutboxId
+from streams.dead_letters import headers_of
+from streams.requeue_plan import Outcomes
+
+if TYPE_CHECKING:
+    from streams.postgres import Connection
+
+# What a letter dies of when it can never be sent again.
+ROW_GONE = "RowGone"
+SEND_REFUSED = "SendRefused"
+
+_OPEN = """
+SELECT requeue.id, requeue.rate_per_s,
+    count(*) FILTER (WHERE letter.waiting) AS waiting,
+    count(*) FILTER (WHERE letter.state = 'requeued' AND NOT letter.waiting) AS under_way,
+    count(*) FILTER (WHERE letter.state = 'recovered') AS recovered,
+    count(*) FILTER (WHERE letter.state = 'dead') AS died
+FROM headrace.requeue LEFT JOIN headrace.dead_letter AS letter ON letter.requeue_id = requeue.id
+WHERE requeue.ended_at IS NULL GROUP BY requeue.id ORDER BY requeue.id"""
+# The row of requeue_number stays locked until the commit: numbers become visible in their order.
+_NUMBER = """
+WITH chosen AS MATERIALIZED (
+    SELECT id, source, coalesce(partition, -1) AS place, requeue_rank FROM headrace.dead_letter
+    WHERE requeue_id = $1 AND state = 'requeued' AND waiting ORDER BY requeue_rank LIMIT $2 FOR UPDATE
+), counted AS (
+    SELECT source, place, count(*) AS letters FROM chosen GROUP BY source, place ORDER BY source, place
+), counter AS (
+    INSERT INTO headrace.requeue_number AS number (source, partition, last_seq)
+    SELECT source, place, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + letters FROM counted
+    ON CONFLICT (source, partition) DO UPDATE SET last_seq = greatest(excluded.last_seq, number.last_seq + (
+        SELECT letters FROM counted WHERE counted.source = number.source AND counted.place = number.partition))
+    RETURNING source, partition AS place, last_seq
+), ranked AS (
+    SELECT id, source, place, row_number() OVER (PARTITION BY source, place ORDER BY requeue_rank) AS nth FROM chosen
+)
+UPDATE headrace.dead_letter AS letter SET waiting = false, requeue_seq = counter.last_seq - counted.letters + ranked.nth
+FROM ranked JOIN counted USING (source, place) JOIN counter USING (source, place)
+WHERE letter.id = ranked.id RETURNING letter.id"""
+_UNSENT_RECORDS = """
+SELECT id, source, topic, incarnation, partition, "offset", key, headers, payload, requeue_seq
+FROM headrace.dead_letter
+WHERE state = 'requeued' AND NOT waiting AND sent_at IS NULL AND topic IS NOT NULL AND source <> ALL($1::text[])
+ORDER BY source, partition, requeue_seq LIMIT $2"""
+_UNSENT_ROWS = """
+SELECT id, requeue_seq, outbox_id, outbox_created_at FROM headrace.dead_letter
+WHERE state = 'requeued' AND NOT waiting AND sent_at IS NULL AND outbox_id IS NOT NULL
+ORDER BY requeue_seq LIMIT $1 FOR UPDATE"""
+_SENT = """
+UPDATE headrace.dead_letter AS letter SET sent_at = clock_timestamp()
+FROM unnest($1::bigint[], $2::bigint[]) AS told(id, seq)
+WHERE letter.id = told.id AND letter.requeue_seq = told.seq AND letter.sent_at IS NULL"""
+_UNSENDABLE = """
+UPDATE headrace.dead_letter SET state = 'dead', last_at = clock_timestamp(), error_class = $3, error_text = $4
+WHERE id = ANY($1::bigint[]) AND requeue_seq = ANY($2::bigint[]) AND state = 'requeued' AND NOT waiting"""
+
+
+class OpenRequeue(NamedTuple):
+    """A requeue that runs, and where its letters are."""
+
+    id: int
+    rate_per_s: float
+    seen: Outcomes
+
+
+@dataclass(frozen=True)
+class UnsentRecord:
+    """A numbered letter of a consumer of Kafka, to be sent."""
+
+    id: int
+    seq: int
+    source: str
+    topic: str
+    incarnation: str
+    partition: int
+    offset: int
+    key: bytes
+    headers: tuple[tuple[str, bytes], ...]
+    payload: bytes
+
+
+class UnsentRow(NamedTuple):
+    """A numbered letter of the relay, whose row is to be published again."""
+
+    id: int
+    seq: int
+    outbox_id: OutboxId
+    created_at: datetime
+
+
+async def open_requeues(connection: Connection) -> list[OpenRequeue]:
+    """The requeues that run, oldest first."""
+    return [
+        OpenRequeue(
+            row["id"], row["rate_per_s"], Outcomes(row["waiting"], row["under_way"], row["recovered"], row["died"])
+        )
+        for row in await connection.fetch(_OPEN)
+    ]
+
+
+async def number(connection: Connection, requeue_id: int, count: int) -> int:
+    """Number the next `count` letters of a requeue, in its order; how many there were."""
+    async with connection.transaction():
+        return len(await connection.fetch(_NUMBER, requeue_id, count))
+
+
+async def unsent_records(connection: Connection, limit: int, *, not_of: Collection[str]) -> list[UnsentRecord]:
+    """Letters of Kafka that have a number and have not left, in order of number for each source and partition."""
+    return [
+        UnsentRecord(
+            id=row["id"],
+            seq=row["requeue_seq"],
+            source=row["source"],
+            topic=row["topic"],
+            incarnation=row["incarnation"],
+            partition=row["partition"],
+            offset=row["offset"],
+            key=bytes(row["key"]),
+            headers=headers_of(row["headers"]),
+            payload=bytes(row["payload"]),
+        )
+        for row in await connection.fetch(_UNSENT_RECORDS, list(not_of), limit)
+    ]
+
+
+async def unsent_rows(connection: Connection, limit: int) -> list[UnsentRow]:
+    """The same for letters of the outbox, locked until the open transaction ends."""
+    return [UnsentRow(*row) for row in await connection.fetch(_UNSENT_ROWS, limit)]
+
+
+async def sent(connection: Connection, letters: Sequence[tuple[int, int]]) -> None:
+    """Note that letters (id, number) have left."""
+    await connection.execute(_SENT, [letter[0] for letter in letters], [letter[1] for letter in letters])
+
+
+async def unsendable(
+    connection: Connection, letters: Sequence[tuple[int, int]], *, error_class: str, error_text: str
+) -> None:
+    """Put numbered letters back to dead that can never leave, with the reason."""
+    ids, seqs = [letter[0] for letter in letters], [letter[1] for letter in letters]
+    await connection.execute(_UNSENDABLE, ids, seqs, error_class, error_text)
