@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Self
 
 from contracts.errors import Shed
 from reliability.adaptive import Rules, Width, Window, next_width
-from reliability.shed import Line, LineRules, Priority, Reason, Ticket
+from reliability.call import Priority
+from reliability.shed import Line, LineRules, Reason, Ticket
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 def everything() -> Priority:
     """The least important work that passes, when no level of degradation says otherwise."""
-    return Priority.LOW
+    return Priority.BACKGROUND
 
 
 class Gate:

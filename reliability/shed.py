@@ -20,21 +20,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import NamedTuple
 
-
-class Priority(IntEnum):
-    """What goes first; the lower the number, the more it matters."""
-
-    CRITICAL = 0
-    """Orders, and operators at work."""
-    HIGH = 1
-    """Voice; sessions."""
-    NORMAL = 2
-    """What people look at: tables, tools, retrieval."""
-    LOW = 3
-    """What can be done later: replay, exports, sampling."""
+from reliability.call import Priority
 
 
 class Reason(StrEnum):

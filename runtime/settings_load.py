@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from runtime.settings_group import Group
 
-# One for each of reliability.shed.Priority.
+# One for each of reliability.call.Priority.
 PRIORITIES = 4
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -129,8 +129,8 @@ class GateSettings(Group):
         default=(1.0, 0.95, 0.9, 0.5),
         min_length=PRIORITIES,
         max_length=PRIORITIES,
-        description="Most of the width that critical, high, normal and low work may hold, so that slow work of little "
-        "weight never holds all of it. 1.0 four times switches that off.",
+        description="Most of the width that critical, normal, low and background work may hold, so that slow work of "
+        "little weight never holds all of it. 1.0 four times switches that off.",
     )
     retry_after_s: float = Field(
         default=1.0, gt=0, le=600, description="What a client that is turned away is told to wait."

@@ -3,7 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reliability.shed import Line, LineRules, Priority, Reason, Ticket
+from reliability.call import Priority
+from reliability.shed import Line, LineRules, Reason, Ticket
 
 EVEN = (1.0, 1.0, 1.0, 1.0)
 RULES = LineRules(target_s=0.005, interval_s=0.1, waiting=8, shares=EVEN)

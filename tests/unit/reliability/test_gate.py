@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import pytest
 
 from contracts.errors import Shed
+from reliability.call import Priority
 from reliability.gate import Gate
 from reliability.load_metrics import LoadMetrics
-from reliability.shed import Priority
 from runtime.clock import ManualClock
 from runtime.metrics import Metrics
 from runtime.settings import GateSettings
@@ -20,7 +20,7 @@ LONG_MS = 60_000.0
 class Made:
     """A gate with its clock and its counters."""
 
-    def __init__(self, *, width: int = 1, lets: Priority = Priority.LOW, **settings: object) -> None:
+    def __init__(self, *, width: int = 1, lets: Priority = Priority.BACKGROUND, **settings: object) -> None:
         self.clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
         self.metrics = Metrics()
         given = {"initial": width, "least": width, "most": width, "interval_ms": LONG_MS, **settings}
@@ -136,8 +136,8 @@ def test_nobody_waits_for_longer_than_the_interval_when_everything_hangs():
 
 def test_a_level_of_degradation_turns_less_important_work_away():
     async def body() -> None:
-        made = Made(width=5, lets=Priority.HIGH)
-        async with made.gate.admitted(Priority.HIGH):
+        made = Made(width=5, lets=Priority.CRITICAL)
+        async with made.gate.admitted(Priority.CRITICAL):
             pass
         with pytest.raises(Shed):
             await made.gate.admitted(Priority.NORMAL).__aenter__()
