@@ -1,4 +1,4 @@
-"""Redis Streams as a log: publish once, read by explicit id, trim, ring a bell. The only importer of redis.
+"""Redis Streams as a log: publish once, read by explicit id, trim, ring a bell.
 
 Stands between `streams.relay` (which publishes) and `streams.mirror` (which reads and trims; its leases are
 in `streams.leases`). Keys, drawn once:
@@ -7,30 +7,17 @@ in `streams.leases`). Keys, drawn once:
     {{prefix}:stream:<stream>}:m:<id>   marker: this row was published, and as which entry (same slot)
     {prefix}:doorbell                   channel: the name of a stream whose rows were just committed
     {prefix}:lag                        hash: one field for each process, JSON
-
-The client never repeats a command by itself: redis-py's default of ten attempts turned one lost reply into
-two entries.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from hashlib import sha1
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
-
-from contracts.errors import ServerMissing
+from streams.redis_client import Argument, RedisClient, Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from runtime.settings import RedisSettings
 
 START = "0-0"
@@ -39,22 +26,37 @@ START = "0-0"
 CHUNK_ENTRIES = 100
 CHUNK_BYTES = 2 * 1024 * 1024
 
-# KEYS: stream, then a marker for each entry. ARGV: for each entry the number of its field arguments, then
-# these. An error ends the script: nothing is published after an entry that failed, so order holds; a repeat
-# is a no-op.
+# KEYS: stream, then a marker for each entry. ARGV: how many fields an entry has and their names, then the values of
+# each. An error ends the script: nothing is published after an entry that failed, so order holds; a repeat is a no-op.
 _PUBLISH = """
-local ids, at = {}, 1
+local ids, count = {}, tonumber(ARGV[1])
+local fields, at = {}, 1 + count
+for i = 1, count do fields[2 * i - 1] = ARGV[1 + i] end
 for k = 2, #KEYS do
-  local n = tonumber(ARGV[at])
   local id = redis.call('GET', KEYS[k])
   if id then
     ids[k - 1] = '=' .. id
   else
-    id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, at + 1, at + n))
+    for i = 1, count do fields[2 * i] = ARGV[at + i] end
+    id = redis.call('XADD', KEYS[1], '*', unpack(fields, 1, 2 * count))
     redis.call('SET', KEYS[k], id)
     ids[k - 1] = '+' .. id
   end
-  at = at + 1 + n
+  at = at + count
+end
+return ids"""
+_EXPIRE = "for k = 1, #KEYS do redis.call('EXPIRE', KEYS[k], ARGV[1]) end"
+# KEYS: streams. The highest id that each ever gave out; XINFO alone would send whole entries as well.
+_LAST_IDS = """
+local ids = {}
+for k = 1, #KEYS do
+  ids[k] = '0-0'
+  if redis.call('EXISTS', KEYS[k]) == 1 then
+    local info = redis.call('XINFO', 'STREAM', KEYS[k])
+    for i = 1, #info, 2 do
+      if info[i] == 'last-generated-id' then ids[k] = info[i + 1] end
+    end
+  end
 end
 return ids"""
 
@@ -100,22 +102,15 @@ class RedisLog:
     def __init__(self, settings: RedisSettings, prefix: str, *, client_name: str) -> None:
         self._timeout_s = settings.command_timeout_s
         self._prefix = prefix
-        self._url = _without_password(settings.url)
-        self._client = Redis.from_url(
-            settings.url,
-            client_name=client_name,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            retry_on_error=[],
-            socket_timeout=settings.command_timeout_s,
-            socket_connect_timeout=settings.command_timeout_s,
-            socket_keepalive=True,
-        )
-        self._execute: Callable[..., Awaitable[Any]] = self._client.execute_command
+        self._client = RedisClient(settings, client_name=client_name)
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        await self._client.close()
+
+    async def trust(self, run_id: str) -> None:
+        """Talk to the server process with this run id only; "" trusts any. Connections are made anew."""
+        await self._client.trust(run_id)
 
     async def ping(self) -> None:
         """Raise ServerMissing unless Redis answers."""
@@ -123,9 +118,11 @@ class RedisLog:
 
     async def run_id(self) -> str:
         """The server's run id: another one after each restart."""
-        with self._translated():
-            info: dict[str, Any] = await self._client.info("server")
-        return str(info["run_id"])
+        return await self._client.run_id()
+
+    async def last_ids(self, streams: Sequence[str]) -> list[str]:
+        """The highest entry id that each stream ever gave out, 0-0 for one that was never written."""
+        return [_text(last_id) for last_id in await self.script(_LAST_IDS, streams, ())]
 
     async def publish(self, entries: Sequence[NewEntry]) -> list[Published]:
         """Append what is not there yet, in the given order within each stream; answers in the given order.
@@ -138,25 +135,32 @@ class RedisLog:
         for chunk in chunked(entries):
             first = entries[chunk[0]]
             keys = [first.stream]
-            arguments: list[str | bytes | int] = []
+            arguments: list[Argument] = [len(first.fields), *first.fields]
             for index in chunk:
                 entry = entries[index]
                 keys.append(_marker(entry))
-                arguments.append(2 * len(entry.fields))
-                for name, value in entry.fields.items():
-                    arguments += (name, value)
+                arguments.extend(map(entry.fields.__getitem__, first.fields))
             ids: list[bytes] = await self.script(_PUBLISH, keys, arguments)
             for index, answer in zip(chunk, ids, strict=True):
                 answers[index] = Published(answer[1:].decode(), repeat=answer[:1] == b"=")
         return [answer for answer in answers if answer is not None]
 
+    async def wait_for_disk(self, wait_ms: int) -> None:
+        """Return once the server's own append-only file has all that was published, on its disk.
+
+        Raises:
+            ServerMissing: not within `wait_ms`; or the server keeps no such file, or is older than 7.2.
+        """
+        # Redis waits for what this connection wrote last, so it writes something.
+        _, (on_disk, _) = await self._client.calls([("SET", f"{self._prefix}:disk", ""), ("WAITAOF", 1, 0, wait_ms)])
+        if not on_disk:
+            remedy = "look at the server's disk, or raise relay.wait_disk_ms"
+            raise self._client.missing(f"what was written was not on its disk within {wait_ms} ms", remedy)
+
     async def expire_markers(self, entries: Sequence[NewEntry], ttl_s: int) -> None:
         """Let the markers of rows that are marked in PostgreSQL go after `ttl_s` seconds."""
-        with self._translated():
-            pipe = self._client.pipeline(transaction=False)
-            for entry in entries:
-                pipe.expire(_marker(entry), ttl_s)
-            await pipe.execute()
+        for chunk in chunked(entries):
+            await self.script(_EXPIRE, [_marker(entries[index]) for index in chunk], [ttl_s])
 
     async def read_after(self, stream: str, after_id: str, count: int, *, block_s: float = 0.0) -> list[Entry]:
         """Up to `count` entries with an id above `after_id`, oldest first.
@@ -193,18 +197,10 @@ class RedisLog:
         await self.call("PUBLISH", f"{self._prefix}:doorbell", stream)
 
     @asynccontextmanager
-    async def doorbell(self) -> AsyncIterator[Doorbell]:
+    async def doorbell(self) -> AsyncIterator[Subscription]:
         """Listen for `ring` while the body runs, on a connection of its own."""
-        pubsub = self._client.pubsub(ignore_subscribe_messages=True)
-        try:
-            with self._translated():
-                await pubsub.subscribe(f"{self._prefix}:doorbell")
-                # The confirmation, which is passed over: from here on every bell is heard.
-                await pubsub.get_message(timeout=self._timeout_s)
-            yield Doorbell(self, pubsub)
-        finally:
-            with self._translated():
-                await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis leaves it unannotated
+        async with self._client.subscribed(f"{self._prefix}:doorbell", self._timeout_s) as bell:
+            yield bell
 
     async def write_lag(self, part: str, lag_json: str | bytes) -> None:
         """Publish one process' view of its lag, a JSON object."""
@@ -214,55 +210,24 @@ class RedisLog:
         """The last lag that each process wrote, JSON by process name."""
         return pairs(await self.call("HGETALL", f"{self._prefix}:lag"))
 
-    async def call(self, *command: str | bytes | int) -> Any:  # noqa: ANN401  # a reply fits its command
+    async def call(self, *command: Argument) -> Any:  # noqa: ANN401  # a reply fits its command
         """Redis' reply to one command."""
-        with self._translated():
-            return await self._execute(*command)
+        return await self._client.call(*command)
 
-    async def script(self, text: str, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:  # noqa: ANN401
+    async def script(self, text: str, keys: Sequence[str], args: Sequence[Argument]) -> Any:  # noqa: ANN401
         """What a Lua script answers; Redis does all of it, or all up to its first error, in one step."""
-        digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
-        with self._translated():
-            try:
-                return await self._execute("EVALSHA", digest, len(keys), *keys, *args)
-            except NoScriptError:
-                # Redis has restarted, or this is the first call: EVAL carries the text and leaves it there.
-                return await self._execute("EVAL", text, len(keys), *keys, *args)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (RedisError, OSError, TimeoutError) as error:
-            raise ServerMissing(
-                server="Redis",
-                url=self._url,
-                reason=str(error) or type(error).__name__,
-                remedy="check redis.url",
-            ) from error
-
-
-class Doorbell:
-    """A subscription to the doorbell."""
-
-    def __init__(self, log: RedisLog, pubsub: PubSub) -> None:
-        self._log = log
-        self._pubsub = pubsub
-
-    async def wait(self, timeout_s: float) -> bool:
-        """Whether somebody rang within `timeout_s`. Raises ServerMissing when the connection is gone."""
-        with self._log._translated():  # noqa: SLF001  # two halves of one module
-            return await self._pubsub.get_message(timeout=timeout_s) is not None
+        return await self._client.script(text, keys, args)
 
 
 def chunked(entries: Sequence[NewEntry]) -> list[list[int]]:
-    """Indices of `entries` cut into runs for one script call: one stream each, in order, bounded."""
+    """Indices of `entries` cut into runs for one script call, bounded: each of one stream and one set of fields."""
     chunks: list[list[int]] = []
     open_chunks: dict[str, tuple[list[int], int]] = {}
     for index, entry in enumerate(entries):
         size_bytes = sum(map(len, entry.fields.values()))
         chunk, filled_bytes = open_chunks.get(entry.stream, ([], 0))
-        if not chunk or len(chunk) >= CHUNK_ENTRIES or filled_bytes + size_bytes > CHUNK_BYTES:
+        full = not chunk or len(chunk) >= CHUNK_ENTRIES or filled_bytes + size_bytes > CHUNK_BYTES
+        if full or entries[chunk[0]].fields.keys() != entry.fields.keys():
             chunk, filled_bytes = [], 0
             chunks.append(chunk)
         chunk.append(index)
@@ -291,8 +256,3 @@ def pairs(answer: list[bytes] | dict[bytes, bytes]) -> dict[str, str]:
 
 def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
