@@ -54,6 +54,8 @@ def _type(annotation: Any) -> str:  # noqa: ANN401 - any annotation
         return _type(arguments[0])
     if typing.get_origin(annotation) is typing.Literal:
         return " or ".join(f"`{word}`" for word in arguments)
+    if typing.get_origin(annotation) is dict:
+        return "JSON object"
     if isinstance(annotation, types.GenericAlias):
         return f"JSON list of {_type(arguments[0])}"
     names = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "SecretStr": "secret"}

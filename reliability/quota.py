@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runtime.settings_reliability import RetrySettings
+    from runtime.settings_reliability import CallSettings
 
 
 class RetryQuota:
     """The bucket of one dependency in this process; full at the start."""
 
-    def __init__(self, rules: RetrySettings) -> None:
+    def __init__(self, rules: CallSettings) -> None:
         self._most = self.tokens = rules.quota_tokens
         self._first_try = rules.success_tokens
 

@@ -23,7 +23,7 @@ from reliability.quota import RetryQuota
 
 if TYPE_CHECKING:
     from runtime.clock import Clock
-    from runtime.settings_reliability import RetrySettings
+    from runtime.settings_reliability import CallSettings
 
 _inside_retry: ContextVar[bool] = ContextVar("inside_retry", default=False)
 
@@ -60,7 +60,7 @@ class Observer(Protocol):
 
 
 def next_step(
-    rules: RetrySettings, fault: Fault, *, tries: int, idempotent: bool, left_s: float, tokens: int, draw: float
+    rules: CallSettings, fault: Fault, *, tries: int, idempotent: bool, left_s: float, tokens: int, draw: float
 ) -> Next:
     """What to do after try number `tries` failed with `fault`.
 
@@ -93,7 +93,7 @@ class Retry:
     place = Place.RETRY
 
     def __init__(
-        self, name: str, rules: RetrySettings, clock: Clock, observer: Observer, classify: Classify = by_type
+        self, name: str, rules: CallSettings, clock: Clock, observer: Observer, classify: Classify = by_type
     ) -> None:
         self.name = name
         self.rules = rules

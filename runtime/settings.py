@@ -22,6 +22,7 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError as SourceError
 
 from contracts.errors import SettingsError
+from runtime.settings_control import ControlSettings
 from runtime.settings_load import GateSettings, LadderSettings, LimitSettings
 from runtime.settings_processes import (
     AlertSettings,
@@ -30,6 +31,14 @@ from runtime.settings_processes import (
     WorkerSettings,
 )
 from runtime.settings_relay import RelaySettings
+from runtime.settings_reliability import (
+    BreakerSettings,
+    BulkheadSettings,
+    CallSettings,
+    DependencySettings,
+    changed,
+    check_together,
+)
 from runtime.settings_servers import (
     AuthSettings,
     ContractSettings,
@@ -49,7 +58,11 @@ from runtime.settings_tables import (
 __all__ = [
     "AlertSettings",
     "AuthSettings",
+    "BreakerSettings",
+    "BulkheadSettings",
+    "CallSettings",
     "ContractSettings",
+    "ControlSettings",
     "GateSettings",
     "GatewaySettings",
     "KafkaSettings",
@@ -92,16 +105,35 @@ class Settings(BaseSettings):
     retrieval_quality: RetrievalQualitySettings = RetrievalQualitySettings()
     ab_results: AbResultsSettings = AbResultsSettings()
     gateway: GatewaySettings = GatewaySettings()
+    control: ControlSettings = ControlSettings()
     auth: AuthSettings = AuthSettings()
     alerts: AlertSettings = AlertSettings()
     limits: LimitSettings = LimitSettings()
     gate: GateSettings = GateSettings()
     ladder: LadderSettings = LadderSettings()
+    calls: CallSettings = CallSettings()
+    breaker: BreakerSettings = BreakerSettings()
+    bulkhead: BulkheadSettings = BulkheadSettings()
+    dependencies: dict[str, DependencySettings] = Field(
+        default={},
+        description="What differs for one dependency, by its name: fields of `calls`, `breaker` and `bulkhead`, "
+        'such as `{"shop": {"calls": {"tries": 5}, "breaker": {"slow_s": 2}}}`.',
+    )
 
     @model_validator(mode="after")
     def _limits_that_depend_on_each_other(self) -> Settings:
         self.relay.check_with(self.redis, self.postgres)
+        for name in ("", *self.dependencies):
+            self.of_dependency(name)
         return self
+
+    def of_dependency(self, name: str) -> tuple[BreakerSettings, CallSettings, BulkheadSettings]:
+        """The settings in force for calls to one dependency; "" is one that has none of its own."""
+        own, path = self.dependencies.get(name, DependencySettings()), f"dependencies.{name}." if name else ""
+        breaker = changed(self.breaker, own.breaker, f"{path}breaker")
+        calls = changed(self.calls, own.calls, f"{path}calls")
+        check_together(breaker, calls, path)
+        return breaker, calls, changed(self.bulkhead, own.bulkhead, f"{path}bulkhead")
 
     @classmethod
     def settings_customise_sources(

@@ -1,4 +1,4 @@
-"""Settings of calls to dependencies: breaker, retry, bulkhead, timeouts.
+"""Settings of calls to dependencies: timeouts and retries, breaker, bulkhead.
 
 They hold for every dependency; `dependencies` changes them for one.
 """
@@ -49,7 +49,7 @@ class BreakerSettings(Group):
         "calls without failing.",
     )
     slow_s: float = Field(
-        default=1.0, gt=0, le=3600, description="A call that takes this long is slow. Below retry.try_timeout_s."
+        default=1.0, gt=0, le=3600, description="A call that takes this long is slow. Below calls.try_timeout_s."
     )
     open_s: float = Field(
         default=5.0,
@@ -102,8 +102,8 @@ class BreakerSettings(Group):
         return self
 
 
-class RetrySettings(Group):
-    """When a failed call is tried again, and how long it may take in all."""
+class CallSettings(Group):
+    """How long a call to a dependency may take, and when it is tried again."""
 
     deadline_s: float = Field(
         default=10.0,
@@ -183,7 +183,7 @@ class DependencySettings(Group):
     """What differs for one dependency; fields that are not given keep the value of the groups above."""
 
     breaker: Given = Field(default={}, description="Fields of `breaker`.")
-    retry: Given = Field(default={}, description="Fields of `retry`.")
+    calls: Given = Field(default={}, description="Fields of `calls`.")
     bulkhead: Given = Field(default={}, description="Fields of `bulkhead`.")
 
 
@@ -203,3 +203,17 @@ def changed(group: G, given: Given, path: str) -> G:
             f"{'.'.join([path, *map(str, e['loc'])])}: {e['msg']} (got {e['input']!r:.80})" for e in error.errors()
         ]
         raise ValueError("; ".join(lines)) from None
+
+
+def check_together(breaker: BreakerSettings, calls: CallSettings, path: str) -> None:
+    """Check limits that depend on each other.
+
+    Raises:
+        ValueError: the message has both paths and values.
+    """
+    if breaker.slow_s > calls.try_timeout_s:
+        msg = (
+            f"{path}breaker.slow_s ({breaker.slow_s}) must not be above {path}calls.try_timeout_s "
+            f"({calls.try_timeout_s}): a call that hangs would be ended before it counts as slow"
+        )
+        raise ValueError(msg)
