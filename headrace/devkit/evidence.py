@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from headrace.devkit.ledger import Committed, LedgerReader, Received
-from headrace.devkit.recount import Call
+from headrace.devkit.recount import Call, WindowKey, row_key
 
 ALERT_RAISED = "alert_raised"
 ALERT_RESOLVED = "alert_resolved"
@@ -25,6 +25,7 @@ class Evidence:
         self.shop_ended = False
         self.connected: set[str] = set()
         self.first_order_s: float | None = None
+        self._closed: dict[WindowKey, Mapping[str, object]] = {}
         self._undelivered: set[str] = set()
         self._early: set[str] = set()
 
@@ -49,6 +50,11 @@ class Evidence:
             if event.latency_ms is not None
         ]
 
+    @property
+    def closed_windows(self) -> list[Mapping[str, object]]:
+        """Each closed window of tool latency as it was pushed last: its newest revision."""
+        return list(self._closed.values())
+
     def alerts(self, kind: str) -> int:
         """How many different alerts of this kind were pushed."""
         return len({(m.tenant, m.push_id) for m in self.received if m.type == kind})
@@ -71,6 +77,11 @@ class Evidence:
             self.connected.add(str(line["tenant"]))
         elif kind == "gap":
             self.gaps += 1
+        elif kind == "window":
+            row: Mapping[str, object] = line["row"]  # type: ignore[assignment] # a line of our own listener
+            key = row_key(row)
+            if _revision(row) >= _revision(self._closed.get(key, {})):
+                self._closed[key] = row
         elif kind == "message":
             message = Received(**{name: value for name, value in line.items() if name != "kind"})  # type: ignore[arg-type]
             self.received.append(message)
@@ -79,3 +90,7 @@ class Evidence:
             self._undelivered.discard(message.push_id)
             if self.first_order_s is None and message.channel.startswith("orders:"):
                 self.first_order_s = message.received_s
+
+
+def _revision(row: Mapping[str, object]) -> int:
+    return int(str(row.get("revision", 0)))

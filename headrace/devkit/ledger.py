@@ -3,7 +3,7 @@
 A reader takes whole lines only, so that a writer killed in the middle of one does no harm. Lines of the shop:
 `{"kind": "order"|"tool"|"retrieval"|"experiment"|"voice", …}` for each committed event, `{"kind": "rolled_back"}`, and
 `{"kind": "end"}` once it has stopped. Lines of the listener:
-`{"kind": "ready"|"message"|"gap"|"bye"|"lost_connection"|"end", …}`.
+`{"kind": "ready"|"message"|"window"|"gap"|"bye"|"lost_connection"|"end", …}`.
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ DEFAULT_RETRY_MS = 1000
 SILENCE_S = 45.0
 CONNECT_S = 5.0
 READ_BYTES = 65_536
+# Messages of this type are held against the recount, once they say that their window is closed.
+CLOSED_WINDOW = "tool_latency_window"
 
 
 class Listener:
@@ -89,6 +91,8 @@ class Listener:
                 sse_id=message.sse_id,
                 received_s=received_s,
             )
+            if data["type"] == CLOSED_WINDOW and data["data"]["closed"]:
+                self._note("window", row=data["data"])
         return None
 
     def _note(self, kind: str, **fields: object) -> None:

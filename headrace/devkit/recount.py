@@ -91,7 +91,10 @@ def differences(expected: Expected, row: Mapping[str, object]) -> list[str]:
 def compare(
     expected: Mapping[WindowKey, Expected], rows: Iterable[Mapping[str, object]], *, since_ms: int
 ) -> dict[WindowKey, list[str]]:
-    """The windows from `since_ms` on that are wrong: missing, unexpected, doubled, still open or different."""
+    """The windows from `since_ms` on that are wrong: missing, unexpected, doubled, still open or different.
+
+    `rows` are those of the tables, or closed windows as they were pushed.
+    """
     seen: dict[WindowKey, list[str]] = {}
     wrong: dict[WindowKey, list[str]] = {}
     for row in rows:
@@ -102,9 +105,9 @@ def compare(
         if not row.get("closed"):
             found.append("it is still open")
         if key in seen:
-            found.append("two workers have it")
+            found.append("it is there twice")
         seen[key] = found
         if found:
             wrong[key] = found
     missing = {key for key in expected if key.start_ms >= since_ms} - seen.keys()
-    return wrong | {key: ["no worker has it"] for key in missing}
+    return wrong | {key: ["it is not there"] for key in missing}

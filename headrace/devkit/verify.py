@@ -2,7 +2,7 @@
 
 Waiting ends early when nothing is missing any more; a deadline makes the wait finite, and what has not arrived by
 then counts as lost or wrong. An order event must reach the client; a window must hold what the recount says and be
-closed.
+closed, and the client must have been told the same.
 """
 
 from __future__ import annotations
@@ -62,18 +62,32 @@ async def until_delivered(evidence: Evidence, clock: Clock, deadline_s: float = 
         await asyncio.sleep(DELIVERY_POLL_S)
 
 
+@dataclass(frozen=True)
+class Windows:
+    """How many windows were checked, and what is wrong with which: in the tables, and as pushed to the client."""
+
+    checked: int
+    wrong: Mapping[WindowKey, list[str]]
+    pushed_wrong: Mapping[WindowKey, list[str]]
+
+
 async def until_windows_right(
     evidence: Evidence, tables: Tables, clock: Clock, deadline_s: float = WINDOWS_DEADLINE_S
-) -> tuple[int, dict[WindowKey, list[str]]]:
-    """Wait until the workers' windows equal the recount; returns how many were checked and what is still wrong."""
+) -> Windows:
+    """Wait until the workers' windows, and those that the client was told of, equal the recount."""
     expected = recount.recount(evidence.calls, tables.window_s)
     checked = sum(key.start_ms >= tables.since_ms for key in expected)
     end_s = clock.monotonic_s() + deadline_s
     while True:
         rows = await tables.rows()
-        wrong = recount.compare(expected, rows or [], since_ms=tables.since_ms)
-        if not wrong or clock.monotonic_s() > end_s:
-            return checked, wrong
+        evidence.refresh()
+        found = Windows(
+            checked,
+            recount.compare(expected, rows or [], since_ms=tables.since_ms),
+            recount.compare(expected, evidence.closed_windows, since_ms=tables.since_ms),
+        )
+        if not (found.wrong or found.pushed_wrong) or clock.monotonic_s() > end_s:
+            return found
         await asyncio.sleep(TABLE_POLL_S)
 
 
@@ -87,13 +101,12 @@ async def conclude(
 ) -> tuple[report.Report, list[str]]:
     """Wait for the rest, compare, and return the report with a line for each fault worth looking at."""
     delivered = await until_delivered(evidence, clock)
-    checked, wrong = await until_windows_right(evidence, tables, clock)
+    windows = await until_windows_right(evidence, tables, clock)
     evidence.refresh()
     delivery = report.compare_delivery(evidence.committed, evidence.received)
     faults = [] if delivered else [f"{delivery.lost} order events had not arrived after {DELIVERY_DEADLINE_S:g} s"]
-    faults += [
-        f"window {key.tenant} {key.tool} {key.start_ms}: {'; '.join(what)}" for key, what in sorted(wrong.items())
-    ]
+    faults += [f"window {_told(key, what)}" for key, what in sorted(windows.wrong.items())]
+    faults += [f"pushed window {_told(key, what)}" for key, what in sorted(windows.pushed_wrong.items())]
     return (
         report.Report(
             startup_s=round(startup_s, 2),
@@ -103,9 +116,12 @@ async def conclude(
             lost=delivery.lost,
             duplicated=delivery.duplicated,
             out_of_order=delivery.out_of_order,
+            misdelivered=delivery.misdelivered,
+            uncommitted=delivery.uncommitted,
             tool_events=len(evidence.calls),
-            windows_checked=checked,
-            windows_wrong=len(wrong),
+            windows_checked=windows.checked,
+            windows_wrong=len(windows.wrong),
+            pushed_wrong=len(windows.pushed_wrong),
             commit_to_client_ms=report.percentiles_ms(delivery.latencies_ms),
             alerts_raised=evidence.alerts(ALERT_RAISED),
             alerts_resolved=evidence.alerts(ALERT_RESOLVED),
@@ -113,3 +129,7 @@ async def conclude(
         ),
         faults,
     )
+
+
+def _told(key: WindowKey, what: Sequence[str]) -> str:
+    return f"{key.tenant} {key.tool} {key.start_ms}: {'; '.join(what)}"

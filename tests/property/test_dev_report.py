@@ -68,10 +68,19 @@ def test_the_same_id_of_two_tenants_is_no_duplicate():
     assert compare_delivery([], both).duplicated == 0
 
 
-def test_an_order_event_at_the_wrong_tenant_is_lost():
+def test_an_order_event_at_the_wrong_tenant_is_misdelivered_and_does_not_count_as_delivered():
     events = committed(1, 1)
     stray = [Received("ob-0-0", "other", "order_status", "orders:order-0", "e.0-1", 1.0)]
-    assert compare_delivery(events, stray).lost == 1
+    result = compare_delivery(events, stray)
+    assert (result.lost, result.misdelivered) == (1, 1)
+
+
+def test_an_event_that_nobody_committed_counts_unless_an_earlier_run_left_it():
+    events = [Committed("order", 5, "ob-5-100", "t", "order-1", 0, 10.0, 0)]
+    left = Received("ob-4-99", "t", "order_status", "orders:order-0", "e.0-1", 1.0)
+    made_up = Received("ob-6-101", "t", "order_status", "orders:order-0", "e.0-2", 1.0)
+    assert compare_delivery(events, [left, *received(events)]).uncommitted == 0
+    assert compare_delivery(events, [left, *received(events), made_up]).uncommitted == 1
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1))

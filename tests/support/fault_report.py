@@ -33,7 +33,7 @@ def note(what: str, servers: str, outcome: Outcome) -> None:
     figures |= {name: sum(getattr(verdict, name) for verdict in outcome.verdicts) for name in JUDGED}
     figures |= {
         "windows": outcome.report.windows_checked,
-        "windows_wrong": outcome.report.windows_wrong,
+        "windows_wrong": outcome.report.windows_wrong + outcome.report.pushed_wrong,
         "dead_letters": outcome.dead_letters,
         "rows_left": outcome.unprocessed,
     }
