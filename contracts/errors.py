@@ -20,7 +20,8 @@
     |   +-- BulkheadFull                 as many calls as allowed are under way, and as many as allowed wait
     |   +-- DeadlineExceeded             the caller's time was over before the call could be made
     +-- CallTimeout           transient  a dependency took longer over one try than it was given (call_errors.py)
-    +-- PoolError             mixed      a pool gave no result: full, closed, too long, died (reliability/pools/errors.py)
+    +-- PoolError             mixed      a pool gave no result (reliability/pools/errors.py)
+    +-- EndpointError         mixed      a system outside did not take an event (endpoint_errors.py)
     +-- Stalled               transient  reading or committing stands still: the process starts over
     +-- TokenError            caller     a client's token is missing, expired or forged
     +-- QueryError            caller     a question about a table cannot be answered as it stands
