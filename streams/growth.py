@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from streams.redis_log import RedisLog
 
 _WAIT_MS = 10_000
+_TAIL_COUNT = 100
 _VISIBLE_POLLS, _VISIBLE_POLL_S = 100, 0.05
 
 
@@ -129,8 +130,8 @@ async def mirror_at_rest(redis: RedisLog, cluster: Cluster, prefix: str) -> str:
             return f"mirror {owner} holds {stream.value}: stop all mirrors (a killed one's lease runs out by itself)"
         stored = parse_id((await leases.read_position(key)).get("position", str(START)))
         for number in range(topics.get(topic, 0)):
-            for record in await cluster.read_tail(Partition(topic, number), 1):
-                seen = seen_in(record)
+            tail = await cluster.read_tail(Partition(topic, number), _TAIL_COUNT)
+            for seen in map(seen_in, tail):  # fences may stand last
                 if seen is not None and seen.id > stored:
                     return f"the last mirror of {stream.value} was killed in the midst of a batch: run one, and stop it"
     return ""

@@ -106,7 +106,6 @@ class StreamMirror:
         self._clock = shared.clock
         self._metrics = shared.metrics
         self._health = health
-        self._above_epoch = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Mirror the stream whenever it is ours, until `stop` is set. Failing servers are waited for."""
@@ -115,7 +114,7 @@ class StreamMirror:
         while not stop.is_set():
             asked_s = self._clock.monotonic_s()
             try:
-                lease = await self._leases.acquire(self._key, self._owner, ttl_s, above_epoch=self._above_epoch)
+                lease = await self._leases.acquire(self._key, self._owner, ttl_s)
             except ServerMissing as error:
                 self._failed(error)
                 await self._back_off(stop, failures)
@@ -145,22 +144,21 @@ class StreamMirror:
                 task.cancel()
             await asyncio.wait({work, keep, asked})
             self._owned(owns=False)
-        if not work.cancelled() and work.result():
+        if not work.cancelled():
+            # Not settled: the next owner has to fence off what may still come of us.
             with suppress(ServerMissing):
-                await self._leases.release(lease)
+                await self._leases.release(lease, settled=work.result())
 
     async def _work(self, lease: Lease, keeper: LeaseKeeper, stop: asyncio.Event) -> bool:
-        """One session after the other under the same lease, until it is lost or cannot be used.
-
-        Returns whether the stream may be handed on at once: not after a send whose fate is unknown, whose
-        bytes the broker may still be reading. The lease then runs out by itself.
-        """
-        failures = 0
+        """One session after the other under the same lease, until it is lost; whether all is settled then."""
+        failures, settled = 0, lease.given_back
         while not stop.is_set() and keeper.holds():
-            session = Session(self._shared, self.stream, lease, holds=keeper.holds, taken_up=self._taken_up)
+            session = Session(
+                self._shared, self.stream, lease, settled=settled, holds=keeper.holds, taken_up=self._taken_up
+            )
             began_s = self._clock.monotonic_s()
             try:
-                ending = await session.run(stop, settle=failures > 0)
+                ending = await session.run(stop)
             except (ServerMissing, SendRefused) as error:
                 self._failed(error)
                 # The lease stays ours meanwhile: the next owner would have to wait just as long.
@@ -169,13 +167,13 @@ class StreamMirror:
                 await self._back_off(stop, failures)
                 failures += 1
                 continue
+            finally:
+                settled = session.settled
             failures = 0
             _log.info("session ended", stream=self.stream.value, reason=ending.value)
-            if ending is Ending.EPOCH_USED:
-                self._above_epoch = session.memory.epoch
             if ending is not Ending.CHANGED:
-                return True
-        return failures == 0
+                break
+        return settled >= 0
 
     async def _back_off(self, stop: asyncio.Event, failures: int) -> None:
         await _pause(stop, full_jitter_s(failures, base_s=_BACKOFF_BASE_S, cap_s=_BACKOFF_CAP_S, clock=self._clock))

@@ -21,6 +21,11 @@ class MirrorMetrics:
         self.resumes = metrics.counter(
             "mirror_resumes_total", "Times a stream was taken up, by where reading went on.", ("stream", "reason")
         )
+        self.fences = metrics.counter(
+            "mirror_fences_total",
+            "Times a former owner's batch might have been in flight, and was fenced off.",
+            ("stream",),
+        )
         self.failures = metrics.counter(
             "mirror_failures_total", "Times a server failed a stream; it is taken up again.", ("stream", "server")
         )

@@ -5,11 +5,12 @@ stream order:
 
 1. Entries are sent in stream order within each partition, acknowledged, and only then the position is stored.
    So Kafka is never behind the position, and ahead of it by one unfinished batch at most, of which each
-   partition holds a prefix.
-2. A new owner therefore reads the partitions' tails before it sends. An entry whose dedupe id stands there is
-   skipped.
-3. An entry older than everything remembered of its partition is behind that partition's tail, so it was sent
-   too. Not so when Redis went back in time or Kafka is another one: there ids do not tell what was sent.
+   partition holds a part.
+2. A new owner therefore reads the partitions' tails before it sends, up to a fence where somebody's batch may still be
+   in flight. An entry whose dedupe id stands there, in a record that counts (`streams.epochs`), is skipped.
+3. Where a tail does not reach back to the partition's first record, an entry older than everything in it is behind
+   it, so it was sent too. Not so when Redis went back in time or Kafka is another one: there ids do not tell what was
+   sent.
 4. Nothing else is skipped: when in doubt an entry is sent, so that none is lost.
 """
 
@@ -20,11 +21,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from streams.epochs import EPOCH, Epochs
 from streams.records import Partition, Record
 
-# Records of each partition that a new owner reads. More than one batch, since a batch may go to one
-# partition; and a second's worth, since that is what Redis (appendfsync everysec) may forget.
+# Records of each partition that a new owner reads at least: several batches, since a batch may go to one partition, and
+# late ones of former owners may stand behind it.
 TAIL_COUNT = 4_000
+# What Redis may have forgotten when it restarts (appendfsync everysec: up to two seconds), and the relay's margin.
+FORGOTTEN_MS = 10_000
+# Dedupe ids of sent entries: for as long as a relay may need to publish again what Redis forgot; a few hundred bytes
+# each, so at most some 20 MB a stream.
+_REMEMBER_S = 60.0
+REMEMBER_COUNT = 100_000
 
 _READ_FIRST = 64
 _READ_BYTES = 4 * 1024 * 1024
@@ -66,27 +74,47 @@ def seen_in(record: Record) -> Seen | None:
     headers = dict(record.headers)
     try:
         entry_id = parse_id(headers["redis_id"].decode())
-        return Seen(entry_id, headers.get("ce_id", b""), int(headers.get("epoch", b"0")))
+        return Seen(entry_id, headers.get("ce_id", b""), int(headers.get(EPOCH, b"0")))
     except (KeyError, ValueError):
         return None
 
 
 class Memory:
-    """What Kafka holds already, as far as it matters: the tails read at the start, and what was sent since."""
+    """What Kafka holds already, as far as it matters: the tails read at the start, and what was sent since.
 
-    def __init__(self, tails: Mapping[Partition, Iterable[Record]], *, remember: int = TAIL_COUNT) -> None:
+    `last_id`: the highest id in the tails; `epoch`: the highest epoch.
+    """
+
+    def __init__(self) -> None:
         self._first: dict[Partition, StreamId] = {}
+        self._cut: set[Partition] = set()
+        self._epochs: Epochs[Partition] = Epochs()
         self._dedupe_ids: set[bytes] = set()
-        self._sent: deque[bytes] = deque()
-        self._remember = remember
+        self._sent: deque[tuple[float, bytes]] = deque()
         self.last_id = START
-        self.epoch = 0
-        for place, records in tails.items():
-            for seen in filter(None, map(seen_in, records)):
+
+    def begin(self, place: Partition, offset: int) -> None:
+        """A partition's tail is going to be learned, from `offset` on."""
+        self._epochs.begin(place, 0)
+        if offset > 0:
+            self._cut.add(place)
+
+    def learn(self, place: Partition, records: Iterable[Record]) -> None:
+        """Records of a partition's tail, in the order of the log."""
+        for seen in filter(None, map(seen_in, self._epochs.admit(place, records))):
+            if place in self._cut:
                 self._first[place] = min(seen.id, self._first.get(place, seen.id))
-                self._dedupe_ids.add(seen.dedupe_id)
-                self.last_id = max(self.last_id, seen.id)
-                self.epoch = max(self.epoch, seen.epoch)
+            self._dedupe_ids.add(seen.dedupe_id)
+            self.last_id = max(self.last_id, seen.id)
+
+    @property
+    def epoch(self) -> int:
+        """The highest epoch in any partition."""
+        return max(self._epochs.highest().values(), default=0)
+
+    def fenced(self, epoch: int) -> bool:
+        """Whether the tails were read up to records of `epoch` in every partition."""
+        return all(found == epoch for found in self._epochs.highest().values())
 
     def holds(self, place: Partition, entry_id: StreamId, dedupe_id: bytes, *, ids_tell: bool) -> bool:
         """Whether Kafka has this entry, which would go to `place` (rules 2 and 3)."""
@@ -101,17 +129,22 @@ class Memory:
         return len(self._dedupe_ids)
 
     def reaches(self, entry_id: StreamId) -> bool:
-        """Whether every partition that holds anything is remembered at least back to `entry_id`."""
+        """Whether every partition is remembered at least back to `entry_id`."""
         return all(first <= entry_id for first in self._first.values())
 
-    def sent(self, dedupe_id: bytes) -> None:
-        """Remember an entry that is sent now; beyond `remember` of them the oldest is forgotten."""
+    def sent(self, dedupe_id: bytes, at_s: float) -> None:
+        """Remember an entry that is sent now (monotonic seconds).
+
+        What was sent is forgotten after a minute when it is not among the last TAIL_COUNT, and beyond REMEMBER_COUNT.
+        """
         if dedupe_id in self._dedupe_ids:
             return
         self._dedupe_ids.add(dedupe_id)
-        self._sent.append(dedupe_id)
-        if len(self._sent) > self._remember:
-            self._dedupe_ids.discard(self._sent.popleft())
+        self._sent.append((at_s, dedupe_id))
+        while len(self._sent) > TAIL_COUNT and (
+            len(self._sent) > REMEMBER_COUNT or self._sent[0][0] < at_s - _REMEMBER_S
+        ):
+            self._dedupe_ids.discard(self._sent.popleft()[1])
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,16 @@ Where it stands: entries come from `streams.redis_log`, records go out through `
 to do is decided in `streams.mirror_plan`. `streams.mirror` makes a session under a lease and makes the next
 one when it ends.
 
+Taking up, and the order must not change:
+
+1. The producer starts; on a broker with transactions that ends the former owner's. 2. The tails are read. 3. Where
+   somebody's batch may still be in flight, the turn gets a new epoch, a fence goes into every partition, and the tails
+   are read again, up to it (`streams.epochs`).
+
 For each batch, and the order must not change:
 
 1. The lease is checked. 2. Records are sent, in stream order within each partition. 3. Every one is
-   acknowledged.
+   acknowledged; on a broker with transactions all of them become visible at once, or none.
 4. The position is stored, which Redis refuses to anyone but the lease's holder.
 """
 
@@ -15,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -22,10 +29,23 @@ from typing import TYPE_CHECKING
 from contracts.names import Stream, kafka_topic, redis_stream, topic_of
 from runtime.lag import StageLag
 from runtime.logs import get_logger
+from streams import log_tail
+from streams.epochs import FENCE_KEY, fence_headers, lookback
+from streams.kafka_connection import not_ready
 from streams.kafka_log import Cluster, Partition, partition_for
 from streams.kafka_producer import Producer
-from streams.mirror_plan import START, TAIL_COUNT, Memory, StreamId, next_read_count, parse_id, start_after
+from streams.mirror_plan import (
+    FORGOTTEN_MS,
+    START,
+    TAIL_COUNT,
+    Memory,
+    StreamId,
+    next_read_count,
+    parse_id,
+    start_after,
+)
 from streams.mirror_record import Mirrored, mirrored
+from streams.records import Outgoing
 from streams.stream_readers import readers
 from streams.topics import ensure
 from streams.trim_plan import Kept
@@ -46,9 +66,8 @@ _PAGE = 1_000
 # After this long without a word with Kafka, a restart of it may have gone unnoticed: clients connect again
 # silently.
 _UNWATCHED_S = 0.05
-# A request that was given up may still lie in a broker's socket: it has landed, or never will, after this.
-_SETTLE_S = 0.5
 _DEEPEST_TAIL = 1_000_000
+_NOT_KNOWN = -1
 
 
 class Ending(StrEnum):
@@ -56,7 +75,6 @@ class Ending(StrEnum):
 
     STOPPED = "asked to stop"
     LEASE_LOST = "lease lost"
-    EPOCH_USED = "Kafka has seen this epoch"
     CHANGED = "a server is not the one it was"
 
 
@@ -72,7 +90,11 @@ class Shared:
 
 
 class Session:
-    """Mirrors one stream while `holds()`, and says `taken_up()` once it knows where to go on. `run` it once."""
+    """Mirrors one stream while `holds()`, and says `taken_up()` once it knows where to go on. `run` it once.
+
+    `settled`: nothing of turns up to this epoch is in flight any more; -1: it is not known. Afterwards the attribute
+    says the same with what this turn did.
+    """
 
     def __init__(
         self,
@@ -80,6 +102,7 @@ class Session:
         stream: Stream,
         lease: Lease,
         *,
+        settled: int,
         holds: Callable[[], bool],
         taken_up: Callable[[], None],
     ) -> None:
@@ -89,6 +112,8 @@ class Session:
         self._key = redis_stream(settings.prefix, stream)
         self._topic = kafka_topic(settings.prefix, topic_of(stream))
         self._lease = lease
+        self._epoch = lease.epoch
+        self.settled = settled
         self._holds = holds
         self._redis = shared.redis
         self._leases = shared.leases
@@ -105,23 +130,20 @@ class Session:
         self._kept = Kept()
         self._count = next_read_count(0, 0, 0, settings.mirror.batch_entries)
         self._watched_s = self._looked_s = self._trimmed_s = 0.0
-        self.memory = Memory({})
+        self._memory = Memory()
 
-    async def run(self, stop: asyncio.Event, *, settle: bool) -> Ending:
+    async def run(self, stop: asyncio.Event) -> Ending:
         """Mirror until `stop` is set or something else ends it; nothing is in flight when this returns.
 
-        `settle`: an earlier session ended in the middle of a send, so Kafka is given a moment before it is
-        asked. Raises ServerMissing (transient) when Redis or Kafka fails, SendRefused when Kafka will never take what
+        Raises ServerMissing (transient) when Redis or Kafka fails, SendRefused when Kafka will never take what
         comes next; may be cancelled at any time.
         """
         try:
             await self._cluster.start()
             await ensure(self._cluster, self._settings)
             await self._producer.start()
-            if settle:
-                await asyncio.sleep(_SETTLE_S)
             if not await self._take_up():
-                return Ending.EPOCH_USED
+                return Ending.LEASE_LOST
             self._taken_up()
             while not stop.is_set():
                 ending = await self._step()
@@ -133,38 +155,72 @@ class Session:
             await self._cluster.stop()
 
     async def _take_up(self) -> bool:
-        """Find out where to go on; False when Kafka holds records of this lease's epoch or a later one."""
+        """Find out where to go on; False when the lease was lost."""
         self._run_id = await self._redis.run_id()
         self._cluster_epoch = await self._cluster.epoch()
         self._partitions = await self._producer.partitions(self._topic)
         info = await self._redis.stream_info(self._key)
-        self.memory = await self._remember(TAIL_COUNT)
-        if self.memory.epoch >= self._lease.epoch:
-            return False
         checkpoint = await self._leases.read_position(self._key)
-        start = start_after(checkpoint, self._cluster_epoch, parse_id(info.last_id), self.memory.last_id)
+        if not await self._learn():
+            return False
+        kafka_last_id = self._memory.last_id
+        start = start_after(checkpoint, self._cluster_epoch, parse_id(info.last_id), kafka_last_id)
         if not start.ids_tell and info.first_id is not None:
             await self._remember_back_to(parse_id(info.first_id))
+        elif checkpoint.get("run_id") != self._run_id:
+            # Redis has restarted: what it forgot comes again, with other ids.
+            await self._remember_back_to(StreamId(max(0, kafka_last_id.ms - FORGOTTEN_MS), 0))
         self._position, self._ids_tell = start.after, start.ids_tell
         await self._count_kept()
         self._watched_s = self._clock.monotonic_s()
         self._metrics.resumes.labels(self._stream.value, start.reason).inc()
         _log.info(
-            "mirroring", stream=self._stream.value, after=str(start.after), reason=start.reason, epoch=self._lease.epoch
+            "mirroring", stream=self._stream.value, after=str(start.after), reason=start.reason, epoch=self._epoch
         )
         return True
 
-    async def _remember(self, count: int) -> Memory:
-        count = max(count, 2 * self._settings.mirror.batch_entries)
-        places = [Partition(self._topic, n) for n in range(self._partitions)]
-        return Memory({place: await self._cluster.read_tail(place, count) for place in places})
+    async def _learn(self) -> bool:
+        """Learn what Kafka holds, and make sure that no more of former turns will count; False: the lease was lost."""
+        self._memory = await self._remembered(TAIL_COUNT)
+        quiet = self._memory.epoch <= self.settled
+        if quiet and self._memory.epoch < self._epoch:
+            return True
+        epoch = await self._leases.number(self._lease, self._memory.epoch)
+        if epoch is None:
+            return False
+        self._epoch = epoch
+        if not quiet:
+            fences = [
+                Outgoing(self._topic, FENCE_KEY, None, fence_headers(epoch), int(1000 * self._clock.wall_s()), number)
+                for number in range(self._partitions)
+            ]
+            await self._producer.send_all(fences)
+            self._memory = await self._remembered(TAIL_COUNT)
+            if not self._memory.fenced(epoch):
+                raise not_ready(self._settings.kafka, f"{self._topic}: an open transaction hides what the log holds")
+            self._metrics.fences.labels(self._stream.value).inc()
+        self.settled = epoch
+        return True
+
+    async def _remembered(self, count: int) -> Memory:
+        count = max(count, lookback(self._settings.mirror.batch_entries))
+        memory = Memory()
+        for number in range(self._partitions):
+            place = Partition(self._topic, number)
+            end = (await self._cluster.true_end_offsets([place]))[place]
+            start = max((await self._cluster.begin_offsets([place]))[place], end - count)
+            memory.begin(place, start)
+            async with aclosing(log_tail.pieces(self._cluster, place, start, end)) as tail:
+                async for records in tail:
+                    memory.learn(place, records)
+        return memory
 
     async def _remember_back_to(self, first: StreamId) -> None:
-        """Read tails so deep that every entry still in Redis would be found there."""
+        """Read tails so deep that every entry from `first` on would be found there."""
         count, known = TAIL_COUNT, -1
-        while not self.memory.reaches(first) and known < self.memory.count and count < _DEEPEST_TAIL:
-            count, known = 8 * count, self.memory.count
-            self.memory = await self._remember(count)
+        while not self._memory.reaches(first) and known < self._memory.count and count < _DEEPEST_TAIL:
+            count, known = 8 * count, self._memory.count
+            self._memory = await self._remembered(count)
 
     async def _count_kept(self) -> None:
         """Learn which entries stand at or below the position; trimming keeps them few."""
@@ -193,18 +249,21 @@ class Session:
             return Ending.CHANGED
         now_ms = int(1000 * self._clock.wall_s())
         made = [
-            mirrored(e, self._topic, mode=self._settings.contracts.mode, epoch=self._lease.epoch, now_ms=now_ms)
+            mirrored(e, self._topic, mode=self._settings.contracts.mode, epoch=self._epoch, now_ms=now_ms)
             for e in entries
         ]
         fresh = self._fresh(made)
         if not self._holds():
             return Ending.LEASE_LOST
+        self.settled = _NOT_KNOWN
         await self._producer.send_all([item.record for item in fresh])
+        self.settled = self._epoch
         self._watched_s = self._clock.monotonic_s()
         position: dict[str, str | int] = {
             "position": entries[-1].id,
-            "epoch": self._lease.epoch,
+            "epoch": self._epoch,
             "cluster_epoch": self._cluster_epoch,
+            "run_id": self._run_id,
         }
         if not await self._leases.write_position(self._lease, position):
             return Ending.LEASE_LOST
@@ -215,11 +274,11 @@ class Session:
 
     def _fresh(self, made: list[Mirrored]) -> list[Mirrored]:
         """What Kafka does not hold, remembered at once: if sending fails, this session ends with its memory."""
-        fresh = []
+        fresh, now_s = [], self._clock.monotonic_s()
         for item in made:
             place = Partition(self._topic, partition_for(item.record.key or b"", self._partitions))
-            if not self.memory.holds(place, item.id, item.dedupe_id, ids_tell=self._ids_tell):
-                self.memory.sent(item.dedupe_id)
+            if not self._memory.holds(place, item.id, item.dedupe_id, ids_tell=self._ids_tell):
+                self._memory.sent(item.dedupe_id, now_s)
                 fresh.append(item)
         return fresh
 

@@ -98,9 +98,41 @@ def test_one_owner_a_stream_and_each_new_one_has_a_higher_epoch(settings: Settin
         assert not await leases.renew(first, 5.0)
         assert not await leases.release(first)
         assert await leases.release(second)
-        third = await leases.acquire(stream, "c", 5.0, above_epoch=70)
-        assert third is not None
-        assert third.epoch == 71
+
+    on_redis(settings, body)
+
+
+def test_a_further_turn_under_a_lease_has_a_number_above_all_that_were_used(settings: Settings):
+    async def body(log: RedisLog, stream: str) -> None:
+        leases = Leases(log, settings.prefix)
+        lease = await leases.acquire(stream, "a", 5.0)
+        assert lease is not None
+        above = lease.epoch + 10**6
+        assert await leases.number(lease, above) == above + 1
+        assert await leases.number(lease, 0) == above + 2
+        await leases.release(lease)
+        assert await leases.number(lease, 0) is None
+
+    on_redis(settings, body)
+
+
+def test_who_takes_a_stream_over_knows_whether_the_last_owner_left_it_in_order(settings: Settings):
+    async def body(log: RedisLog, stream: str) -> None:
+        leases = Leases(log, settings.prefix)
+        given_back = []
+        for how in ("in order", "died", "unsettled", "in order", "in order"):
+            lease = await leases.acquire(stream, how, 0.05 if how == "died" else 5.0)
+            assert lease is not None
+            given_back.append((lease.given_back, lease.epoch))
+            if how == "died":
+                await asyncio.sleep(0.1)
+            else:
+                await leases.release(lease, settled=how == "in order")
+        first, second, third, fourth, fifth = given_back
+        assert first[0] == 0
+        assert second[0] == first[1]
+        assert third[0] == fourth[0] == -1
+        assert fifth[0] == fourth[1]
 
     on_redis(settings, body)
 

@@ -7,13 +7,32 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.epochs import admitted, fence_headers, highest, lookback
 from streams.mirror_plan import START, Memory, StreamId, next_read_count, parse_id, start_after
-from streams.records import Partition, Record
+from streams.records import Headers, Partition, Record
 
 PARTITIONS = 3
-# What a new owner reads of each partition; at least one batch, as in the real one.
-TAIL = 6
 BATCH = 5
+# What a new owner, or a reader in the middle, looks at of each partition.
+TAIL = lookback(BATCH)
+# Former owners whose batches may be late at the same time; see `streams.epochs`.
+ASLEEP = 2
+
+
+Batch = list[tuple[Partition, StreamId, str]]
+
+
+@dataclass
+class Crash:
+    """How an owner's last batch ends: a prefix of it arrives in each partition, and another part of it late or never.
+
+    `stored`: the position is, if all arrived. `later`: how much more arrives, and after how many owners.
+    """
+
+    prefixes: list[int]
+    stored: bool
+    later: list[int]
+    owners: int
 
 
 @dataclass
@@ -28,6 +47,8 @@ class World:
     )
     cluster: str = "k1"
     epoch: int = 0
+    late: list[tuple[int, int, Batch, list[int]]] = field(default_factory=list)
+    """Owners to wait for, epoch, what is in flight, and how much of it arrives in each partition."""
 
     def add(self, count: int) -> None:
         for _ in range(count):
@@ -37,65 +58,116 @@ class World:
     def place(self, dedupe_id: str) -> Partition:
         return Partition("t", sum(dedupe_id.encode()) % PARTITIONS)
 
-    def own(self, batches: int, crash: tuple[list[int], bool]) -> None:
-        """A new owner works through `batches` and then dies in one more: a prefix of it arrives in each partition."""
+    def remembered(self) -> Memory:
+        memory = Memory()
+        for place, records in self.log.items():
+            start = max(0, len(records) - TAIL)
+            memory.begin(place, start)
+            memory.learn(place, records[start:])
+        return memory
+
+    def take_up(self) -> Memory:
+        """Fence in every partition, then learn; what is late may arrive between the two, and at any later time."""
         self.epoch += 1
-        tails = {place: records[-TAIL:] for place, records in self.log.items()}
-        memory = Memory(tails)
+        for place in self.log:
+            self._put(place, "", fence_headers(self.epoch))
+        self._arrive()
+        return self.remembered()
+
+    def own(self, batches: int, crash: Crash, arrive_after: int = 0) -> None:
+        """A new owner works through `batches` and then dies, or falls asleep, in one more."""
+        memory = self.take_up()
         start = start_after(self.checkpoint, self.cluster, self.last_id, memory.last_id)
         position = start.after
         for number in range(batches + 1):
             batch = [entry for entry in self.entries if entry[0] > position][:BATCH]
+            if number == arrive_after:
+                self._arrive()
             if not batch:
                 return
             fresh = []
             for entry_id, dedupe_id in batch:
                 place = self.place(dedupe_id)
                 if not memory.holds(place, entry_id, dedupe_id.encode(), ids_tell=start.ids_tell):
-                    memory.sent(dedupe_id.encode())
+                    memory.sent(dedupe_id.encode(), 0.0)
                     fresh.append((place, entry_id, dedupe_id))
             dies = number == batches
-            self._append(fresh, crash[0] if dies else [BATCH] * PARTITIONS)
-            if dies and not crash[1]:
-                return
-            if dies and any(crash[0][p.number] < sum(f[0] == p for f in fresh) for p in self.log):
+            rest = self._append(fresh, crash.prefixes if dies else [BATCH] * PARTITIONS, self.epoch)
+            if dies and rest and len(self.late) < ASLEEP:
+                self.late.append((crash.owners, self.epoch, rest, crash.later))
+            if dies and (rest or not crash.stored):
                 return  # the position is stored only when every record was acknowledged
             position = batch[-1][0]
             self.checkpoint = {"position": str(position), "cluster_epoch": self.cluster}
 
-    def _append(self, fresh: list[tuple[Partition, StreamId, str]], prefixes: list[int]) -> None:
-        arrived = dict.fromkeys(self.log, 0)
-        for place, entry_id, dedupe_id in fresh:
-            if arrived[place] < prefixes[place.number]:
-                arrived[place] += 1
-                headers = [
-                    ("ce_id", dedupe_id.encode()),
-                    ("redis_id", str(entry_id).encode()),
-                    ("epoch", str(self.epoch).encode()),
-                ]
-                records = self.log[place]
-                records.append(Record("t", place.number, len(records), 0, b"", dedupe_id.encode(), headers))
+    def _arrive(self) -> None:
+        waiting, self.late = self.late, []
+        for owners, epoch, batch, prefixes in waiting:
+            if owners > 0:
+                self.late.append((owners - 1, epoch, batch, prefixes))
+            else:
+                self._append(batch, prefixes, epoch)
+
+    def _append(self, batch: Batch, prefixes: list[int], epoch: int) -> Batch:
+        """Append a prefix of a batch in each partition; what is left of it."""
+        arrived, rest = dict.fromkeys(self.log, 0), []
+        for place, entry_id, dedupe_id in batch:
+            if arrived[place] >= prefixes[place.number]:
+                rest.append((place, entry_id, dedupe_id))
+                continue
+            arrived[place] += 1
+            headers = [
+                ("ce_id", dedupe_id.encode()),
+                ("redis_id", str(entry_id).encode()),
+                ("epoch", str(epoch).encode()),
+            ]
+            self._put(place, dedupe_id, headers)
+        return rest
+
+    def _put(self, place: Partition, value: str, headers: Headers) -> None:
+        records = self.log[place]
+        records.append(Record("t", place.number, len(records), 0, b"", value.encode(), headers))
+
+    def counted(self) -> dict[Partition, list[Record]]:
+        return {place: admitted(records) for place, records in self.log.items()}
 
     def sent(self) -> list[str]:
-        return [(record.value or b"").decode() for records in self.log.values() for record in records]
+        return [(record.value or b"").decode() for records in self.counted().values() for record in records]
 
     def in_order(self) -> bool:
-        ids = [[parse_id(dict(r.headers)["redis_id"].decode()) for r in records] for records in self.log.values()]
+        counted = self.counted().values()
+        ids = [[parse_id(dict(r.headers)["redis_id"].decode()) for r in records] for records in counted]
         return all(each == sorted(each) for each in ids)
 
 
 prefixes = st.lists(st.integers(0, BATCH), min_size=PARTITIONS, max_size=PARTITIONS)
-crashes = st.tuples(prefixes, st.booleans())
+crashes = st.builds(Crash, prefixes, st.booleans(), prefixes, st.integers(0, 4))
+Lives = list[tuple[int, int, Crash]]
 lives = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3), crashes), max_size=8)
 
 
 def finish(world: World) -> None:
-    world.own(1000, ([BATCH] * PARTITIONS, True))
+    whole = [BATCH] * PARTITIONS
+    world.own(1000, Crash(whole, stored=True, later=whole, owners=0))
+
+
+@given(lives)
+def test_who_begins_to_read_in_the_middle_leaves_out_the_same_records(lives: Lives):
+    world = World()
+    for count, batches, crash in lives:
+        world.add(count)
+        world.own(batches, crash)
+    finish(world)
+    for records in world.log.values():
+        counted = admitted(records)
+        for start in range(len(records) + 1):
+            before = highest(records[max(0, start - TAIL) : start])
+            assert admitted(records[start:], before) == [record for record in counted if record.offset >= start]
 
 
 @given(lives)
 def test_each_entry_stands_once_and_in_order_whenever_the_mirror_dies(
-    lives: list[tuple[int, int, tuple[list[int], bool]]],
+    lives: Lives,
 ):
     world = World()
     for count, batches, crash in lives:
@@ -107,14 +179,12 @@ def test_each_entry_stands_once_and_in_order_whenever_the_mirror_dies(
 
 
 @given(lives, lives)
-def test_a_kafka_that_was_emptied_gets_all_that_redis_still_has(
-    before: list[tuple[int, int, tuple[list[int], bool]]], after: list[tuple[int, int, tuple[list[int], bool]]]
-):
+def test_a_kafka_that_was_emptied_gets_all_that_redis_still_has(before: Lives, after: Lives):
     world = World()
     for count, batches, crash in before:
         world.add(count)
         world.own(batches, crash)
-    world.cluster, world.log = "k2", {place: [] for place in world.log}
+    world.cluster, world.log, world.late = "k2", {place: [] for place in world.log}, []
     for count, batches, crash in after:
         world.add(count)
         world.own(batches, crash)
@@ -125,7 +195,7 @@ def test_a_kafka_that_was_emptied_gets_all_that_redis_still_has(
 
 @given(st.integers(0, 30), st.integers(0, 6), st.integers(0, 10), lives)
 def test_what_redis_forgot_and_its_relay_published_again_is_not_doubled(
-    first: int, forgotten: int, more: int, after: list[tuple[int, int, tuple[list[int], bool]]]
+    first: int, forgotten: int, more: int, after: Lives
 ):
     world = World()
     world.add(first)

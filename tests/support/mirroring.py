@@ -17,6 +17,7 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from streams import mirror
+from streams.epochs import admitted
 from streams.kafka_log import Cluster, Partition, Record
 from streams.redis_log import NewEntry, RedisLog
 
@@ -119,22 +120,23 @@ class Bench:
             stop.set()
             await task
 
-    async def records(self, topic: str | None = None) -> list[Record]:
-        """Everything in a topic, by partition."""
+    async def records(self, topic: str | None = None, *, raw: bool = False) -> list[Record]:
+        """What counts in a topic, by partition; `raw`: fences and what came too late as well."""
         name = topic or self.topic
         found = []
         async with connected(self.settings) as cluster:
             for number in range((await cluster.topics()).get(name, 0)):
-                found += await cluster.read_tail(Partition(name, number), EVERYTHING)
+                records = await cluster.read_tail(Partition(name, number), EVERYTHING)
+                found += records if raw else admitted(records)
         return found
 
     async def until(self, count: int, timeout_s: float = 20.0) -> list[Record]:
-        """Everything in the orders topic, once it holds at least `count` records."""
+        """What counts in the orders topic, once it is at least `count` records."""
 
         async def enough() -> bool:
             partitions = (await cluster.topics()).get(self.topic, 0)
             ends = await cluster.true_end_offsets(Partition(self.topic, number) for number in range(partitions))
-            return sum(ends.values()) >= count
+            return sum(ends.values()) >= count and len(await self.records()) >= count
 
         async with connected(self.settings) as cluster:
             await eventually(enough, timeout_s)

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from streams.mirror_plan import START, Memory, StreamId, next_read_count, parse_id, seen_in, start_after
+from streams.mirror_plan import (
+    REMEMBER_COUNT,
+    START,
+    TAIL_COUNT,
+    Memory,
+    StreamId,
+    next_read_count,
+    parse_id,
+    seen_in,
+    start_after,
+)
 from streams.records import Partition, Record
 
 P0, P1 = Partition("t", 0), Partition("t", 1)
@@ -13,6 +23,15 @@ P0, P1 = Partition("t", 0), Partition("t", 1)
 def record(redis_id: str, dedupe_id: str, place: Partition = P0, epoch: int = 1) -> Record:
     headers = [("ce_id", dedupe_id.encode()), ("redis_id", redis_id.encode()), ("epoch", str(epoch).encode())]
     return Record(place.topic, place.number, 0, 0, b"", b"", headers)
+
+
+def remembered(tails: dict[Partition, list[Record]], start: int = 100) -> Memory:
+    """The memory of an owner that has read these tails, from offset `start` on."""
+    memory = Memory()
+    for place, records in tails.items():
+        memory.begin(place, start)
+        memory.learn(place, records)
+    return memory
 
 
 def test_ids_are_ordered_by_time_and_then_by_sequence():
@@ -32,38 +51,58 @@ def test_a_record_that_no_mirror_sent_says_nothing():
 
 
 def test_what_stands_in_the_tail_is_not_sent_again():
-    memory = Memory({P0: [record("5-0", "a"), record("7-0", "b")], P1: []})
+    memory = remembered({P0: [record("5-0", "a"), record("7-0", "b")], P1: []})
     assert memory.holds(P0, StreamId(7, 0), b"b", ids_tell=True)
     assert not memory.holds(P0, StreamId(8, 0), b"c", ids_tell=True)
     assert memory.last_id == StreamId(7, 0)
 
 
 def test_an_entry_before_everything_remembered_was_sent_too():
-    memory = Memory({P0: [record("5-0", "a")], P1: []})
+    memory = remembered({P0: [record("5-0", "a")], P1: []})
     assert memory.holds(P0, StreamId(4, 9), b"x", ids_tell=True)
     assert not memory.holds(P1, StreamId(4, 9), b"x", ids_tell=True)
 
 
 def test_ids_that_went_back_do_not_tell_what_was_sent():
-    memory = Memory({P0: [record("5-0", "a")]})
+    memory = remembered({P0: [record("5-0", "a")]})
     assert not memory.holds(P0, StreamId(4, 9), b"x", ids_tell=False)
     assert memory.holds(P0, StreamId(4, 9), b"a", ids_tell=False)
 
 
 def test_the_highest_epoch_in_kafka_is_known():
-    assert Memory({P0: [record("5-0", "a", epoch=7), record("6-0", "b", epoch=9)]}).epoch == 9
+    assert remembered({P0: [record("5-0", "a", epoch=7), record("6-0", "b", epoch=9)]}).epoch == 9
 
 
-def test_what_was_sent_is_remembered_up_to_a_bound():
-    memory = Memory({P0: [record("1-0", "tail")]}, remember=2)
-    for dedupe_id in (b"a", b"b", b"c"):
-        memory.sent(dedupe_id)
-    known = [memory.holds(P0, StreamId(9, 0), d, ids_tell=True) for d in (b"a", b"b", b"c", b"tail")]
-    assert known == [False, True, True, True]
+def test_what_was_sent_is_remembered_for_a_minute_and_within_bounds():
+    memory = remembered({P0: [record("1-0", "tail")]})
+    for number in range(TAIL_COUNT + 2):
+        memory.sent(b"%d" % number, 0.0)
+    assert memory.count == TAIL_COUNT + 3
+    memory.sent(b"later", 61.0)
+    assert [memory.holds(P0, StreamId(9, 0), d, ids_tell=True) for d in (b"2", b"3", b"later", b"tail")] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    for number in range(REMEMBER_COUNT + 10):
+        memory.sent(b"n%d" % number, 62.0)
+    assert memory.count == REMEMBER_COUNT + 1
+
+
+def test_a_tail_that_is_the_whole_partition_tells_by_dedupe_ids_alone():
+    memory = remembered({P0: [record("5-0", "a")]}, start=0)
+    assert not memory.holds(P0, StreamId(4, 9), b"x", ids_tell=True)
+
+
+def test_what_came_late_behind_a_fence_is_not_there():
+    memory = remembered({P0: [record("5-0", "a", epoch=9), record("6-0", "b", epoch=8)]})
+    assert memory.holds(P0, StreamId(5, 0), b"a", ids_tell=True)
+    assert not memory.holds(P0, StreamId(6, 0), b"b", ids_tell=True)
 
 
 def test_a_tail_reaches_back_only_when_each_partition_that_holds_anything_does():
-    memory = Memory({P0: [record("5-0", "a")], P1: [record("9-0", "b", P1)]})
+    memory = remembered({P0: [record("5-0", "a")], P1: [record("9-0", "b", P1)]})
     assert memory.reaches(StreamId(9, 0))
     assert not memory.reaches(StreamId(7, 0))
 
