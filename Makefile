@@ -27,7 +27,7 @@ test-real: dev-env ## integration, crash and journey tests on Apache Kafka, Debi
 bench: dev-env ## throughput beside peers and limits, latency, rebalance; options: make bench ARGS="--help"
 	@$(BIN)/python -m bench $(or $(ARGS),engine)
 
-test-faults-full: dev-env ## 240 kills and 72 outages over the whole way, every step and trap of the engine; an hour; writes docs/faults.md
+test-faults-full: dev-env ## 240 kills and 78 outages over the whole way, every step and trap of the engine; an hour; writes docs/faults.md
 	@rm -f .headrace/faults.jsonl; mkdir -p .headrace
 	@HEADRACE_TEST_FAULTS_REPORT=$(CURDIR)/.headrace/faults.jsonl $(BIN)/python scripts/real_servers.py --only-programs $(BIN)/python -m pytest -s -m faults tests/faults $(ARGS)
 	@$(BIN)/python scripts/faults_page.py .headrace/faults.jsonl

@@ -72,7 +72,7 @@ def main() -> int:
     """0 when every step passed."""
     totals: dict[str, int] = {}
     steps: dict[str, Callable[[dict[str, int]], bool]] = {
-        name: functools.partial(make, name) for name in ("check", "test", "test-real", "browser")
+        name: functools.partial(make, name) for name in ("check", "test", "test-real", "test-faults", "browser")
     }
     steps["fresh clone"] = fresh_clone
     rows, started = [], time.monotonic()
