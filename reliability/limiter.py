@@ -80,14 +80,10 @@ ALLOWED = Verdict(allowed=True)
 
 
 def moved(tat_s: float, now_s: float, cost: int, rate: Rate) -> tuple[float, float]:
-    """The key's next tat, and how long the request would have to wait for it: 0 when it passes.
-
-    A tat beyond what the burst allows (the clock went back, the limit was lowered) counts as a burst that is used up.
-    """
+    """The key's next tat, and how long the request would have to wait for it: 0 when it passes."""
     interval_s = 1.0 / rate.per_s
-    span_s = rate.burst * interval_s
-    next_s = min(max(tat_s, now_s), now_s + span_s) + cost * interval_s
-    wait_s = next_s - now_s - span_s
+    next_s = max(tat_s, now_s) + cost * interval_s
+    wait_s = next_s - now_s - rate.burst * interval_s
     return next_s, wait_s if wait_s > SLACK_COST * interval_s else 0.0
 
 
