@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
-from agents.effects import Effects
+from agents.effects import Effects, Prompt
 from agents.owned_table import OwnedTable
 from agents.records import letter_of
 from agents.window_work import Replaced
@@ -110,7 +110,7 @@ class _UnderWay:
     result: Result
 
 
-class ReplacementWork:
+class ReplacementWork(Prompt):
     """One partition of the replacements topic."""
 
     def __init__(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from streams.dead_letters import DeadLetter
+from streams.dead_letters import DeadLetter, Recovered
 from streams.kafka_log import Outgoing
 from streams.record_chunk import RecordChunk
 from tables.store import Change
@@ -19,7 +19,9 @@ class Effects:
     letters: records that cannot be processed; rows: changed table rows; push: records for the push topics;
     aside: records for other topics (late events); row_batches: further changed rows, each batch one changelog record
     batch of its own, after `rows` and in this order, never split or joined; latest: records for push-latest that may be
-    lost, since a newer one follows: nothing waits for them.
+    lost, since a newer one follows: nothing waits for them; recovered: dead letters that came back and have had their
+    effect, when all of this is durable. source_from, back_from: the first offset of the source (of the retry topic)
+    with which something is still to be done after this; None: nothing is with all that was folded.
     """
 
     letters: tuple[DeadLetter, ...] = ()
@@ -28,9 +30,14 @@ class Effects:
     aside: tuple[Outgoing, ...] = ()
     row_batches: tuple[tuple[Change, ...], ...] = ()
     latest: tuple[Outgoing, ...] = ()
+    recovered: tuple[Recovered, ...] = ()
+    source_from: int | None = None
+    back_from: int | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.letters or self.rows or self.push or self.aside or self.row_batches or self.latest)
+        return bool(
+            self.letters or self.rows or self.push or self.aside or self.row_batches or self.latest or self.recovered
+        )
 
 
 class PartitionWork(Protocol):
@@ -38,6 +45,10 @@ class PartitionWork(Protocol):
 
     def fold(self, chunk: RecordChunk, now_s: float) -> None:
         """Take in a chunk of records, in offset order. `now_s` is monotonic."""
+        ...
+
+    def take_back(self, chunk: RecordChunk, now_s: float) -> None:
+        """Take in dead letters that came back over the agent's retry topic (`agents.come_back`)."""
         ...
 
     def take(self, now_s: float) -> Effects:
@@ -54,3 +65,42 @@ class PartitionWork(Protocol):
     def settled(self, effects: Effects) -> None:
         """All of `effects` are durable."""
         ...
+
+    def is_full(self) -> bool:
+        """Whether it can take in no more for now, though no server is away."""
+        ...
+
+    def finish(self) -> None:
+        """Begin nothing new: the process is about to stop."""
+        ...
+
+    def is_drained(self, left_count: int) -> bool:
+        """Whether nothing more is to be waited for after `finish`, with so many records not acknowledged."""
+        ...
+
+    async def stop(self) -> None:
+        """Give up what is under way: the partition is taken away. Waits only for its own tasks to end."""
+        ...
+
+
+class Prompt:
+    """The part of a PartitionWork that is the same for all that finish with the next flush what they fold."""
+
+    def take_back(self, chunk: RecordChunk, now_s: float) -> None:
+        """Refuse: an agent whose letters come back has a take_back of its own."""
+        del now_s
+        raise NotImplementedError(f"records of {chunk.topic} came to an agent that takes none back")
+
+    def is_full(self) -> bool:
+        """Never."""
+        return False
+
+    def finish(self) -> None:
+        """Nothing is begun that the next flush does not end."""
+
+    def is_drained(self, left_count: int) -> bool:
+        """When all is acknowledged."""
+        return left_count <= 0
+
+    async def stop(self) -> None:
+        """Nothing is under way."""

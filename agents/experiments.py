@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from agents.effects import Effects
+from agents.effects import Effects, Prompt
 from agents.experiment_messages import ExperimentMessages, messages_of
 from agents.records import letter_of, tenant_of
 from contracts import envelope
@@ -103,7 +103,7 @@ def register(host: AgentHost) -> WindowTable:
     return table
 
 
-class ExperimentWork:
+class ExperimentWork(Prompt):
     """One partition of the experiments topic."""
 
     def __init__(self, rows: AbPartition, incarnation: Incarnation, around: Around) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from faust.types import TP
 
+from agents.chunk import Chunk
 from agents.listening import Listening
-from agents.owned_partition import Chunk
 from agents.runner import Runner
 from contracts.names import Topic, kafka_topic
 from streams import batches

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agents.effects import Effects
+from agents.effects import Effects, Prompt
 from agents.records import Names, letter_of, push_record, source_of
 from contracts import envelope, push
 from contracts.errors import ContractError, UnknownEvent
@@ -41,7 +41,7 @@ def register(host: AgentHost) -> None:
     )
 
 
-class OrderWork:
+class OrderWork(Prompt):
     """One partition of the orders topic."""
 
     def __init__(self, names: Names, mode: Mode, clock: Clock) -> None:

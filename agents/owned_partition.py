@@ -11,7 +11,8 @@ One flush of one partition, the protocol that keeps state exact on any broker (d
 4. store     the same rows, so that a query never shows what a restart would take back.
 5. push      derived messages, with ids made from row positions; wait until the broker has them. (Running values,
              which the next one replaces, are sent beside it; nothing waits for them.)
-6. commit    acknowledge the chunks; Faust commits the prefix.
+6. commit    tell PostgreSQL which dead letters recovered, then acknowledge the chunks that are finished; Faust commits
+             the prefix.
 
 Rows do not wait for messages: while 5 is under way, flushes of rows alone go on (1, 3 and 4). All else of what they
 fold, its letters, its messages and its acknowledgement, is left to the first whole flush after 6. So there is one push
@@ -32,25 +33,24 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from agents.chunk import Folded, MissingChunk, split
 from agents.flush_pace import FlushPace
 from agents.server_wait import ServerWait
 from contracts.errors import HeadraceError, Kind
 from runtime.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from agents.burial import Burial
+    from agents.chunk import Chunk
     from agents.effects import Effects, PartitionWork
     from agents.metrics import AgentMetrics
     from runtime.clock import Clock
     from streams.kafka_log import Outgoing
     from streams.kafka_outlet import Outlet
-    from streams.record_chunk import RecordChunk
     from tables.store import Change
     from tables.window_table import WindowTable
-
-    Acknowledge = Callable[[], Awaitable[object]]
 
 log = get_logger(__name__)
 
@@ -60,27 +60,6 @@ Made = TypeVar("Made")
 MAX_UNFLUSHED_RECORDS = 100_000
 # Work without new records (closing windows, running values) is looked for this often.
 TICK_S = 0.25
-
-
-class MissingChunk(Exception):  # noqa: N818 - it ends the process, and nobody catches it
-    """A delivered chunk never reached the agent (Faust lost it): what comes behind it must not be folded."""
-
-    def __init__(self, agent: str, partition: int, folded_to: int | None, after: int, begins: int) -> None:
-        super().__init__(
-            f"agent {agent}, partition {partition}: a chunk that begins at offset {begins} was delivered after "
-            f"one that ends at {after}, but what was folded ends at {folded_to}"
-        )
-
-
-class Chunk:
-    """A delivered chunk and how to acknowledge it; the runner's view of a Faust event."""
-
-    __slots__ = ("acknowledge", "partition", "records")
-
-    def __init__(self, partition: int, records: RecordChunk, acknowledge: Acknowledge) -> None:
-        self.partition = partition
-        self.records = records
-        self.acknowledge = acknowledge
 
 
 @dataclass(frozen=True)
@@ -116,11 +95,11 @@ class OwnedPartition:
         # Steps 5 and 6 of a flush that has messages, and running values on their way.
         self._telling: asyncio.Task[None] | None = None
         self._latest: asyncio.Task[None] | None = None
-        # How to acknowledge what no whole flush has taken, and how many records; they themselves are let go.
-        self._unflushed: list[tuple[Acknowledge, int]] = []
+        # What no whole flush has taken, or what was not finished with it; the records themselves are let go.
+        self._unflushed: list[Folded] = []
         self._news_count = 0  # records since the last flush, of whatever kind
         self._record_count = 0  # those not acknowledged
-        self._folded_to: int | None = None
+        self._folded_to: dict[str, int] = {}  # by topic
         self._pace = FlushPace()
         self._servers = ServerWait(agent, number, sinks.metrics, sinks.clock, self._tell_progress)
         self._wake = asyncio.Event()
@@ -130,13 +109,14 @@ class OwnedPartition:
 
     def fold(self, chunk: Chunk) -> None:
         """Step 1."""
-        after = chunk.records.after
-        if after is not None and after != self._folded_to:
+        after, folded_to = chunk.records.after, self._folded_to.get(chunk.records.topic)
+        if after is not None and after != folded_to:
             # Rows touched by this chunk would say that they hold the missing one too: it would be lost for ever.
-            raise MissingChunk(self._agent, self._number, self._folded_to, after, chunk.records.offsets[0])
-        self._folded_to = chunk.records.offsets[-1]
-        self.work.fold(chunk.records, self._out.clock.monotonic_s())
-        self._unflushed.append((chunk.acknowledge, len(chunk.records)))
+            raise MissingChunk(self._agent, self._number, folded_to, after, chunk.records.offsets[0])
+        self._folded_to[chunk.records.topic] = chunk.records.offsets[-1]
+        fold = self.work.take_back if chunk.is_back else self.work.fold
+        fold(chunk.records, self._out.clock.monotonic_s())
+        self._unflushed.append(Folded.of(chunk))
         self._news_count += len(chunk.records)
         self._record_count += len(chunk.records)
         self._out.metrics.folded(self._agent, chunk.records, self._out.clock.wall_s())
@@ -151,13 +131,15 @@ class OwnedPartition:
 
     @property
     def waiting(self) -> bool:
-        """Whether a step waits for a server that is away."""
-        return self._servers.is_on
+        """Whether a step waits for a server that is away, or the work for one that takes no more calls."""
+        return self._servers.is_on or (bool(self._held) and self.work.is_full())
 
     @property
     def is_stuck(self) -> bool:
-        """Whether no more can be folded for now because a server is away."""
-        return bool(self._held) or (self.waiting and self._record_count > MAX_UNFLUSHED_RECORDS)
+        """Whether no more can be folded for now because a server is away, or the work is full."""
+        if self._held or self.work.is_full():
+            return True
+        return self._servers.is_on and self._record_count > MAX_UNFLUSHED_RECORDS
 
     def hold(self, chunk: Chunk) -> None:
         """Keep a chunk until the server is back, so that the other partitions need not wait for this one."""
@@ -171,9 +153,11 @@ class OwnedPartition:
             )
 
     async def flushed(self) -> None:
-        """Wait until all folded records are durable, or the partition was revoked."""
+        """Wait until all folded records are durable that are to be before the process stops, or it was revoked."""
+        self.work.finish()
+        self._wake.set()
         async with self._progress:
-            await self._progress.wait_for(lambda: self._record_count <= 0 or self.task.done())
+            await self._progress.wait_for(lambda: self.work.is_drained(self._record_count) or self.task.done())
 
     async def _flush_forever(self) -> None:
         try:
@@ -199,12 +183,13 @@ class OwnedPartition:
             for task in under_way:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
+            await self.work.stop()
             await self._tell_progress()
 
     def _fold_held(self) -> None:
         if not self._held:
             return
-        while self._held and self._record_count <= MAX_UNFLUSHED_RECORDS:
+        while self._held and self._record_count <= MAX_UNFLUSHED_RECORDS and not self.work.is_full():
             self.fold(self._held.popleft())
         if not self._held:
             self._resume()
@@ -222,8 +207,8 @@ class OwnedPartition:
         return False
 
     async def _flush(self) -> None:
-        folded, self._unflushed = self._unflushed, []
         effects = self._made(self.work.take)
+        folded, self._unflushed = split(self._unflushed, effects)
         await self._servers.until_done(lambda: self._bury(effects))
         await self._servers.until_done(lambda: self._write_rows((effects.rows, *effects.row_batches)))
         self._tell_latest(effects)
@@ -244,16 +229,21 @@ class OwnedPartition:
         self._pace.flushed(began_s, self._out.clock.monotonic_s())
         return made
 
-    async def _tell(self, effects: Effects, folded: Sequence[tuple[Acknowledge, int]]) -> None:
+    async def _tell(self, effects: Effects, folded: Sequence[Folded]) -> None:
         await self._servers.until_done(lambda: self._send(effects))
+        await self._servers.until_done(lambda: self._recover(effects))
         self.work.settled(effects)
-        self._record_count -= sum(count for _acknowledge, count in folded)
-        for acknowledge, _count in folded:
-            await acknowledge()  # step 6
+        self._record_count -= sum(each.records for each in folded)
+        for each in folded:
+            await each.acknowledge()  # step 6
 
     async def _bury(self, effects: Effects) -> None:
         if effects.letters:
             await self._out.burial.bury(effects.letters)  # step 2
+
+    async def _recover(self, effects: Effects) -> None:
+        if effects.recovered:
+            await self._out.burial.recovered(effects.recovered)
 
     async def _write_rows(self, batches: Iterable[Sequence[Change]]) -> None:
         if self._table is None:

@@ -11,12 +11,14 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agents.owned_partition import Chunk, OwnedPartition, Sinks
+from agents.owned_partition import OwnedPartition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
+    from agents.chunk import Chunk
     from agents.effects import PartitionWork
+    from agents.owned_partition import Sinks
     from tables.window_table import WindowTable
 
 
@@ -70,8 +72,7 @@ class Runner:
         self._stopping = True
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                for owned in list(self._partitions.values()):
-                    await owned.flushed()
+                await asyncio.gather(*(owned.flushed() for owned in list(self._partitions.values())))
 
     def own(self, partitions: Iterable[int]) -> None:
         """Begin afresh with these partitions: a table's recovery is complete."""

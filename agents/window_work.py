@@ -16,7 +16,7 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from agents.effects import Effects
+from agents.effects import Effects, Prompt
 from agents.records import aside_of, letter_of, tenant_of
 from agents.running_values import RunningValues
 from agents.sample_pieces import pieces
@@ -106,7 +106,7 @@ class Surroundings:
     clock: Clock
 
 
-class WindowWork(Generic[S]):
+class WindowWork(Prompt, Generic[S]):
     """One partition of a table of windows."""
 
     def __init__(

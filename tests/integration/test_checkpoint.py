@@ -6,7 +6,7 @@ import asyncio
 from typing import cast
 
 from agents.burial import Burial
-from agents.effects import Effects
+from agents.effects import Effects, Prompt
 from agents.metrics import AgentMetrics
 from agents.owned_partition import OwnedPartition, Sinks
 from runtime.clock import SystemClock
@@ -20,7 +20,7 @@ from tables.window_table import WindowTable
 from tests.support.aio import run
 
 
-class Given:
+class Given(Prompt):
     """Work that flushes the rows it is given."""
 
     def __init__(self) -> None:

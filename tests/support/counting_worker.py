@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agents.burial import Burial
-from agents.effects import Effects
+from agents.effects import Effects, Prompt
 from agents.host import AgentHost
 from agents.metrics import AgentMetrics
 from agents.owned_partition import Sinks
@@ -47,7 +47,7 @@ def row_key(name: str) -> bytes:
     return encode_key(KIND, WindowKey(TenantId(name), (), 0))
 
 
-class CountingWork:
+class CountingWork(Prompt):
     """One partition: rows of (format, position, announced, count)."""
 
     def __init__(self, table: WindowTable, partition: int) -> None:

@@ -13,9 +13,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from agents.burial import Burial
-from agents.effects import Effects
+from agents.chunk import Chunk
+from agents.effects import Effects, Prompt
 from agents.metrics import AgentMetrics
-from agents.owned_partition import Chunk, OwnedPartition, Sinks
+from agents.owned_partition import OwnedPartition, Sinks
 from contracts.errors import ServerMissing
 from runtime.clock import ManualClock
 from runtime.metrics import Metrics
@@ -28,7 +29,7 @@ from tests.support.chunks import LogRecord, chunk
 ROW = b"\x91row"
 
 
-class Telling:
+class Telling(Prompt):
     """Work with one row, its newest offset, and a message for each flush that takes something in."""
 
     def __init__(self, notes: list[str]) -> None:

@@ -12,9 +12,10 @@ import pytest
 
 from agents import owned_partition
 from agents.burial import Burial
-from agents.effects import Effects
+from agents.chunk import Chunk, MissingChunk
+from agents.effects import Effects, Prompt
 from agents.metrics import AgentMetrics
-from agents.owned_partition import Chunk, MissingChunk, Sinks
+from agents.owned_partition import Sinks
 from agents.runner import Runner
 from contracts.errors import SendRefused, ServerMissing
 from runtime.clock import ManualClock
@@ -29,7 +30,7 @@ from tests.support.chunks import LogRecord, chunk
 UNFOLDABLE = 13
 
 
-class Counting:
+class Counting(Prompt):
     """Work without effects that notes what it is asked."""
 
     def __init__(self, notes: list[str], *, broken: bool = False) -> None:
@@ -228,7 +229,7 @@ def test_a_partition_that_waits_for_a_server_holds_up_no_other_and_goes_on_in_or
     run(scenario())
 
 
-class Lettering:
+class Lettering(Prompt):
     """Work that notes where chunks begin; partition 0 has letters."""
 
     def __init__(self, notes: list[str], number: int) -> None:
