@@ -14,7 +14,7 @@ from faust.types import TP
 from agents.chunk import Chunk
 from agents.listening import Listening
 from agents.runner import Runner
-from contracts.names import Topic, kafka_topic
+from contracts.names import Consumer, Topic, kafka_topic, retry_topic
 from streams import batches
 from tables.window_table import window_table
 
@@ -69,45 +69,54 @@ class AgentHost:
         open_work: Callable[[int], PartitionWork],
         *,
         table: WindowTable | None = None,
+        consumer: Consumer | None = None,
         describe: str,
     ) -> Runner:
         """Run `open_work(partition)` for each partition of `topic` that this worker is given.
 
-        `describe` is what `faust agents` prints. With a table, a partition is opened when the table is recovered.
-        Returns the runner, which is the host's.
+        `describe` is what `faust agents` prints. With a table, a partition is opened when the table is recovered. A
+        `consumer` is given its dead letters back: its retry topic is read too, by the same work. Returns the runner,
+        which is the host's.
         """
         source = kafka_topic(self.settings.prefix, topic)
+        read = [source] if consumer is None else [source, retry_topic(self.settings.prefix, consumer)]
         runner = Runner(
             name,
             open_work,
             self.sinks,
             table,
-            pause=lambda partition: self.app.consumer.pause_partitions({TP(source, partition)}),
-            resume=lambda partition: self.app.consumer.resume_partitions({TP(source, partition)}),
+            pause=lambda partition: self.app.consumer.pause_partitions({TP(each, partition) for each in read}),
+            resume=lambda partition: self.app.consumer.resume_partitions({TP(each, partition) for each in read}),
         )
-        self.waiting[source] = lambda: runner.waiting
-        channel = batches.batch_topic(self.app, source, self.settings.kafka.partitions)
-
-        async def process(stream: Any) -> None:  # noqa: ANN401  Faust's StreamT has no type parameters of use
-            await runner.consume(self._chunks(stream.noack()))
-
-        process.__doc__ = describe
-        process.__qualname__ = name  # what Faust's log lines say
-        self.app.agent(channel, name=f"headrace.{name}")(process)
+        for each in read:
+            self._read(each, runner, name if each == source else f"{name}-back", describe, is_back=each != source)
         if table is not None:
             table.on_owned = runner.own
             self.table_runners[table.name] = (table, runner)
             table.source = source
-        self._readers[source] += 1
         self.runners.append(runner)
         return runner
 
-    async def _chunks(self, stream: Any) -> AsyncIterator[Chunk]:  # noqa: ANN401
+    def _read(self, topic: str, runner: Runner, name: str, describe: str, *, is_back: bool) -> None:
+        """Declare a Faust agent that hands what it reads of the topic to the runner."""
+        channel = batches.batch_topic(self.app, topic, self.settings.kafka.partitions)
+
+        async def process(stream: Any) -> None:  # noqa: ANN401  Faust's StreamT has no type parameters of use
+            await runner.consume(self._chunks(stream.noack(), is_back=is_back))
+
+        process.__doc__ = f"{describe} Dead letters that come back." if is_back else describe
+        process.__qualname__ = name  # what Faust's log lines say
+        self.app.agent(channel, name=f"headrace.{name}")(process)
+        self._readers[topic] += 1
+        others = self.waiting.get(topic, frozenset)
+        self.waiting[topic] = lambda: runner.waiting | others()
+
+    async def _chunks(self, stream: Any, *, is_back: bool) -> AsyncIterator[Chunk]:  # noqa: ANN401
         async for event in stream.events():
             if not self._is_current(event):
                 continue  # waited in a queue over a rebalance; it is read again from the committed offset
             event.value.readers = self._readers[event.message.topic]
-            yield Chunk(event.message.partition, event.value, self._acknowledger(stream, event))
+            yield Chunk(event.message.partition, event.value, self._acknowledger(stream, event), is_back=is_back)
 
     def _acknowledger(self, stream: Any, event: Any) -> Any:  # noqa: ANN401
         async def acknowledge() -> None:

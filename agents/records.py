@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from contracts.names import TenantId
     from contracts.push import PushMessage
+    from contracts.requeue import Requeued
     from runtime.settings import Settings
     from streams.record_chunk import SourceRecord
 
@@ -78,12 +79,29 @@ def aside_of(record: SourceRecord, late_topic: str, consumer: str) -> Outgoing:
     return Outgoing(late_topic, record.key, record.value, headers, record.timestamp)
 
 
-def letter_of(record: SourceRecord, *, consumer: str, error: ContractError) -> DeadLetter:
-    """A record that this consumer cannot process, with its bytes, its position and the reason."""
+def letter_of(record: SourceRecord, *, consumer: str, error: ContractError, back: Requeued | None = None) -> DeadLetter:
+    """A record that this consumer cannot process, with its bytes, its position and the reason.
+
+    `back`: it came back as a dead letter, and is the same one again.
+    """
+    return dead_letter(record, consumer=consumer, error_class=type(error).__name__, error_text=str(error), back=back)
+
+
+def dead_letter(
+    record: SourceRecord,
+    *,
+    consumer: str,
+    error_class: str,
+    error_text: str,
+    attempts: int = 1,
+    back: Requeued | None = None,
+) -> DeadLetter:
+    """The same with a reason in words, after so many tries."""
     headers = dict(record.headers)
     return DeadLetter(
         source=consumer,
         topic=record.topic,
+        incarnation="" if back is None else back.origin.incarnation,
         partition=record.partition,
         offset=record.offset,
         tenant_id=(headers.get("tenant") or b"").decode(errors="replace"),
@@ -91,6 +109,8 @@ def letter_of(record: SourceRecord, *, consumer: str, error: ContractError) -> D
         key=record.key or b"",
         headers=tuple(record.headers),
         payload=record.value or b"",
-        error_class=type(error).__name__,
-        error_text=str(error),
+        error_class=error_class,
+        error_text=error_text,
+        attempts=attempts,
+        requeue_seq=None if back is None else back.seq,
     )

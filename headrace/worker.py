@@ -16,7 +16,7 @@ from agents.metrics import AgentMetrics
 from agents.owned_partition import Sinks
 from agents.progress_watch import ProgressMetrics, ProgressWatch
 from contracts.errors import SettingsError
-from contracts.names import Topic, kafka_topic
+from contracts.names import Consumer, Topic, kafka_topic, retry_topic
 from headrace import guard
 from headrace.table_views import table_views
 from headrace.worker_app import HeadraceApp, end_process, faust_options
@@ -43,6 +43,7 @@ def build(settings: Settings, clock: Clock) -> HeadraceApp:
     app.settings_in_use = settings
     metrics, health = Metrics(), Health(needs=("reading",))
     sources = [kafka_topic(settings.prefix, topic) for topic in SOURCES]
+    sources += [retry_topic(settings.prefix, consumer) for consumer in Consumer]
     batches.install(app, settings.kafka, sources, lambda: health.set_ready("reading", ok=True))
     kafka, burial = Outlet(settings.kafka, clock), Burial(settings.postgres)
     host = AgentHost(app, settings, Sinks(kafka, burial, AgentMetrics(metrics), clock, fatal=end_process))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from agents.orders import OrderWork
 from agents.records import Names
 from contracts import push
+from contracts.requeue import Origin, Requeued, to_headers
 from runtime.clock import ManualClock
 from streams.records import Headers
 from tests.support.chunks import LogRecord, chunk
@@ -78,3 +79,48 @@ def test_an_entry_that_the_mirror_refused_becomes_a_letter_with_its_reason():
     effects = agent.take(0.0)
     assert effects.push == ()
     assert "no event_id" in effects.letters[0].error_text
+
+
+def back(value: bytes, seq: int, offset: int, headers: Headers = (("ce_id", b"ob-1-2"),)) -> LogRecord:
+    """A letter that came back: the record that stood at orders/3/41."""
+    return rec(value, offset, [*headers, *to_headers(Requeued(Origin("h.orders", "1a2b", 3, 41), 9, seq))])
+
+
+def test_a_letter_that_comes_back_becomes_the_message_of_the_record_that_it_was_and_has_recovered():
+    agent, payload = work(), json.dumps(GOOD).encode()
+    agent.take_back(chunk([back(payload, 5, 0, headers=())], topic="h.retry.orders"), 0.0)
+    effects = agent.take(0.0)
+    assert push.decode(effects.push[0].value or b"").id == "kf-h.orders/3/41"
+    assert effects.recovered == ((9, 5),)
+    assert not effects.letters
+
+
+def test_a_letter_that_was_sent_twice_is_taken_once_whatever_came_between():
+    agent, payload = work(), json.dumps(GOOD).encode()
+    twice = [back(payload, 5, 0), back(payload, 6, 1), back(payload, 5, 2)]
+    agent.take_back(chunk(twice, topic="h.retry.orders"), 0.0)
+    agent.take_back(chunk([back(payload, 6, 3)], topic="h.retry.orders"), 0.0)
+    assert [told.seq for told in agent.take(0.0).recovered] == [5, 6]
+
+
+def test_a_letter_that_fails_again_is_the_same_letter_with_its_own_headers():
+    agent = work()
+    agent.take_back(chunk([back(b"{", 5, 0)], topic="h.retry.orders"), 0.0)
+    effects = agent.take(0.0)
+    (letter,) = effects.letters
+    assert (letter.topic, letter.incarnation, letter.partition, letter.offset) == ("h.orders", "1a2b", 3, 41)
+    assert (letter.requeue_seq, letter.headers, letter.error_class) == (5, (("ce_id", b"ob-1-2"),), "BadJson")
+    assert not effects.recovered
+
+
+def test_what_the_mirror_refused_is_judged_anew_when_it_comes_back():
+    agent, payload = work(), json.dumps(GOOD).encode()
+    agent.take_back(chunk([back(payload, 5, 0, headers=REFUSED)], topic="h.retry.orders"), 0.0)
+    assert len(agent.take(0.0).push) == 1
+
+
+def test_what_no_letter_has_written_on_a_retry_topic_is_buried_where_it_stands():
+    agent = work()
+    agent.take_back(chunk([rec(json.dumps(GOOD).encode(), 4)], topic="h.retry.orders"), 0.0)
+    (letter,) = agent.take(0.0).letters
+    assert (letter.topic, letter.offset, letter.requeue_seq) == ("h.retry.orders", 4, None)
