@@ -34,3 +34,6 @@ class LoadMetrics:
         self.level = metrics.gauge(
             "degradation_level", "Level of degradation in force, 0 (normal) to 4 (read-only).", ["service"]
         )
+        self.loop_lag = metrics.histogram(
+            "event_loop_lag_seconds", "How much later than asked for the event loop comes; ten samples a second."
+        )
