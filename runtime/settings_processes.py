@@ -9,30 +9,6 @@ from pydantic import Field, field_validator
 from runtime.settings_group import Group
 
 
-class MirrorSettings(Group):
-    """Redis Streams to Kafka."""
-
-    batch_entries: int = Field(
-        default=500,
-        ge=1,
-        le=10_000,
-        description="Most entries of one stream in flight; bounds memory while Kafka stalls.",
-    )
-    lease_s: float = Field(
-        default=6.0, ge=1, le=120, description="A stream's owner is replaced this long after its last sign of life."
-    )
-    keep_entries: int = Field(
-        default=10_000,
-        ge=0,
-        le=10_000_000,
-        description="Mirrored entries kept behind the slowest reader before trimming.",
-    )
-    host: str = Field(default="127.0.0.1", description="Address of /metrics, /healthz and /readyz.")
-    port: int = Field(
-        default=8022, ge=0, le=65_535, description="Port of /metrics and /healthz; 0 switches the server off."
-    )
-
-
 def refuse_guarantee(value: str) -> None:
     """Raise ValueError for every processing guarantee but at_least_once."""
     if value != "at_least_once":
@@ -145,6 +121,13 @@ class GatewaySettings(Group):
         gt=0,
         le=30,
         description="Longest wait for one worker's answer; then the next one is asked. Above worker.peer_timeout_s.",
+    )
+    control_url: str = Field(
+        default="http://127.0.0.1:8023",
+        description="Where the control process is; /v1/control/ is handed on to it. Empty switches that off.",
+    )
+    control_timeout_s: float = Field(
+        default=15.0, gt=0, le=120, description="Longest wait for the control process' answer."
     )
     heartbeat_s: float = Field(
         default=15.0,

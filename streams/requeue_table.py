@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from contracts.names import OutboxId
 from streams.dead_letters import headers_of
+from streams.kafka_log import partition_for
 from streams.requeue_plan import Outcomes
 
 if TYPE_CHECKING:
@@ -26,11 +27,14 @@ SELECT requeue.id, requeue.rate_per_s,
     count(*) FILTER (WHERE letter.state = 'dead') AS died
 FROM headrace.requeue LEFT JOIN headrace.dead_letter AS letter ON letter.requeue_id = requeue.id
 WHERE requeue.ended_at IS NULL GROUP BY requeue.id ORDER BY requeue.id"""
-# The row of requeue_number stays locked until the commit: numbers become visible in their order.
+_NEXT = """
+SELECT id, source, partition, key FROM headrace.dead_letter
+WHERE requeue_id = $1 AND state = 'requeued' AND waiting ORDER BY requeue_rank LIMIT $2 FOR UPDATE"""
+# The rows of requeue_number stay locked until the commit: numbers become visible in their order.
 _NUMBER = """
 WITH chosen AS MATERIALIZED (
-    SELECT id, source, coalesce(partition, -1) AS place, requeue_rank FROM headrace.dead_letter
-    WHERE requeue_id = $1 AND state = 'requeued' AND waiting ORDER BY requeue_rank LIMIT $2 FOR UPDATE
+    SELECT id, source, place, rank FROM unnest($1::bigint[], $2::text[], $3::integer[])
+    WITH ORDINALITY AS given(id, source, place, rank)
 ), counted AS (
     SELECT source, place, count(*) AS letters FROM chosen GROUP BY source, place ORDER BY source, place
 ), counter AS (
@@ -40,16 +44,17 @@ WITH chosen AS MATERIALIZED (
         SELECT letters FROM counted WHERE counted.source = number.source AND counted.place = number.partition))
     RETURNING source, partition AS place, last_seq
 ), ranked AS (
-    SELECT id, source, place, row_number() OVER (PARTITION BY source, place ORDER BY requeue_rank) AS nth FROM chosen
+    SELECT id, source, place, row_number() OVER (PARTITION BY source, place ORDER BY rank) AS nth FROM chosen
 )
-UPDATE headrace.dead_letter AS letter SET waiting = false, requeue_seq = counter.last_seq - counted.letters + ranked.nth
+UPDATE headrace.dead_letter AS letter SET waiting = false, requeue_partition = ranked.place,
+    requeue_seq = counter.last_seq - counted.letters + ranked.nth
 FROM ranked JOIN counted USING (source, place) JOIN counter USING (source, place)
-WHERE letter.id = ranked.id RETURNING letter.id"""
+WHERE letter.id = ranked.id"""
 _UNSENT_RECORDS = """
-SELECT id, source, topic, incarnation, partition, "offset", key, headers, payload, requeue_seq
+SELECT id, source, topic, incarnation, partition, "offset", key, headers, payload, requeue_seq, requeue_partition
 FROM headrace.dead_letter
 WHERE state = 'requeued' AND NOT waiting AND sent_at IS NULL AND topic IS NOT NULL AND source <> ALL($1::text[])
-ORDER BY source, partition, requeue_seq LIMIT $2"""
+ORDER BY source, requeue_partition, requeue_seq LIMIT $2"""
 _UNSENT_ROWS = """
 SELECT id, requeue_seq, outbox_id, outbox_created_at FROM headrace.dead_letter
 WHERE state = 'requeued' AND NOT waiting AND sent_at IS NULL AND outbox_id IS NOT NULL
@@ -73,7 +78,7 @@ class OpenRequeue(NamedTuple):
 
 @dataclass(frozen=True)
 class UnsentRecord:
-    """A numbered letter of a consumer of Kafka, to be sent."""
+    """A numbered letter of a consumer of Kafka, to be sent to partition `target`; the others tell where it stood."""
 
     id: int
     seq: int
@@ -82,6 +87,7 @@ class UnsentRecord:
     incarnation: str
     partition: int
     offset: int
+    target: int
     key: bytes
     headers: tuple[tuple[str, bytes], ...]
     payload: bytes
@@ -106,10 +112,25 @@ async def open_requeues(connection: Connection) -> list[OpenRequeue]:
     ]
 
 
-async def number(connection: Connection, requeue_id: int, count: int) -> int:
-    """Number the next `count` letters of a requeue, in its order; how many there were."""
+async def number(connection: Connection, requeue_id: int, count: int, *, partitions: int) -> int:
+    """Number the next `count` letters of a requeue, in its order; how many there were.
+
+    A letter goes to the partition that its key belongs to: the one that it came from, unless the topics were given more
+    `partitions` since.
+    """
     async with connection.transaction():
-        return len(await connection.fetch(_NUMBER, requeue_id, count))
+        rows = await connection.fetch(_NEXT, requeue_id, count)
+        if rows:
+            places = [target_of(row["partition"], bytes(row["key"]), partitions) for row in rows]
+            await connection.execute(_NUMBER, [row["id"] for row in rows], [row["source"] for row in rows], places)
+        return len(rows)
+
+
+def target_of(partition: int | None, key: bytes, partitions: int) -> int:
+    """The partition of a retry topic that a letter goes to; -1 for one of the outbox, which has none."""
+    if partition is None:
+        return -1
+    return partition_for(key, partitions) if key else partition % partitions
 
 
 async def unsent_records(connection: Connection, limit: int, *, not_of: Collection[str]) -> list[UnsentRecord]:
@@ -123,6 +144,7 @@ async def unsent_records(connection: Connection, limit: int, *, not_of: Collecti
             incarnation=row["incarnation"],
             partition=row["partition"],
             offset=row["offset"],
+            target=row["requeue_partition"],
             key=bytes(row["key"]),
             headers=headers_of(row["headers"]),
             payload=bytes(row["payload"]),

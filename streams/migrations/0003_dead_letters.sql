@@ -38,8 +38,9 @@ ALTER TABLE headrace.dead_letter
     ADD COLUMN requeue_count integer NOT NULL DEFAULT 0,
     -- Requeued and not numbered yet: nothing of it has left.
     ADD COLUMN waiting boolean NOT NULL DEFAULT false,
-    -- The last number it was given (header hr_seq), and when Kafka or the outbox had it.
+    -- The last number it was given (header hr_seq), for which partition, and when Kafka or the outbox had it.
     ADD COLUMN requeue_seq bigint,
+    ADD COLUMN requeue_partition integer,
     ADD COLUMN sent_at timestamptz,
     ADD CONSTRAINT dead_letter_waits_in_a_requeue CHECK (NOT waiting OR (state = 'requeued' AND requeue_id IS NOT NULL));
 UPDATE headrace.dead_letter SET stream = coalesce(substring(topic FROM '[^.]*$'), 'orders');
@@ -48,7 +49,7 @@ CREATE INDEX dead_letter_by_source ON headrace.dead_letter (source, state, id);
 CREATE INDEX dead_letter_by_tenant ON headrace.dead_letter (tenant_id, id);
 CREATE INDEX dead_letter_by_requeue ON headrace.dead_letter (requeue_id, state, waiting, requeue_rank)
     WHERE requeue_id IS NOT NULL;
-CREATE INDEX dead_letter_unsent ON headrace.dead_letter (source, partition, requeue_seq)
+CREATE INDEX dead_letter_unsent ON headrace.dead_letter (source, requeue_partition, requeue_seq)
     WHERE state = 'requeued' AND NOT waiting AND sent_at IS NULL;
 CREATE INDEX dead_letter_requeued_row ON headrace.dead_letter (outbox_id)
     WHERE state = 'requeued' AND outbox_id IS NOT NULL;
