@@ -24,10 +24,10 @@ from pydantic_settings.exceptions import SettingsError as SourceError
 from contracts.errors import SettingsError
 from runtime.settings_control import ControlSettings
 from runtime.settings_load import GateSettings, LadderSettings, LimitSettings
+from runtime.settings_mirror import MirrorSettings
 from runtime.settings_processes import (
     AlertSettings,
     GatewaySettings,
-    MirrorSettings,
     WorkerSettings,
 )
 from runtime.settings_relay import RelaySettings
