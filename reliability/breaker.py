@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Why a caller found another state than the last one left.
+_REASONS = {
+    State.HALF_OPEN: "the wait is over",
+    State.OPEN: "too few good probes in time",
+    State.CLOSED: "the few probes that were called for were good",
+}
+
 
 class Outcome(StrEnum):
     """What became of a call, as counted. A slow call that failed is a failure."""
@@ -110,7 +117,7 @@ class Breaker:
             return machine.generation
         now = self._now()
         machine, admitted = breaker_machine.admit(machine, self.rules, now, may_probe=now.s >= self._probe_alone_at_s)
-        self._become(machine, "the wait is over" if admitted else "probes gave no result in time")
+        self._become(machine, _REASONS.get(machine.state, ""))
         if admitted:
             return machine.generation
         self._refused_at_s = now.s

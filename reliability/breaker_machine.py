@@ -8,7 +8,7 @@
         |     few enough bad      |     +-----------+             | and somebody calls    |
         |                         +---- | HALF_OPEN | <-----------+                       |
         | mode auto                     +-----------+ ------------------------------------+
-        |                               a probe too many failed or was slow, or has no result in half_open_max_s
+        |                               too many failed or were slow, or one has no result in half_open_max_s
     +-------------+----------+--------------+
     | FORCED_OPEN | DISABLED | METRICS_ONLY |   by settings or an operator, from any state
     +-------------+----------+--------------+
@@ -103,6 +103,8 @@ def admit(machine: Machine, rules: BreakerSettings, now: Now, *, may_probe: bool
         machine = half_open(machine, now, now.s + rules.half_open_max_s)
     elif machine.state is State.HALF_OPEN and now.s >= machine.until_s:
         machine = _overdue(machine, rules, now, may_probe=may_probe)
+    if machine.state is State.CLOSED:
+        return machine, True
     if machine.state is not State.HALF_OPEN or machine.given >= rules.probes:
         return machine, False
     return machine._replace(given=machine.given + 1), True
@@ -163,13 +165,17 @@ def recovered(machine: Machine, now: Now) -> Machine:
 
 
 def _overdue(machine: Machine, rules: BreakerSettings, now: Now, *, may_probe: bool) -> Machine:
-    """HALF_OPEN after its time: a probe without a result has failed; where none is out, there were too few calls."""
-    if machine.given > machine.back:
+    """HALF_OPEN after its time: a probe without a result has failed; else it is judged by those that came back."""
+    back = machine.back
+    if machine.given > back:
         return opened(machine, rules, now)
-    if not may_probe:
-        # The lease is over with it; somebody has to take it anew.
-        return machine._replace(state=State.OPEN, generation=machine.generation + 1, until_s=now.s, given=0, back=0)
-    return machine._replace(until_s=now.s + rules.half_open_max_s)
+    if back:
+        bad = machine.failed >= rules.failure_ratio * back or machine.slow >= rules.slow_ratio * back
+        return opened(machine, rules, now) if bad else _closed(machine, now)
+    if may_probe:
+        return machine._replace(until_s=now.s + rules.half_open_max_s)
+    # The lease is over with it; somebody has to take it anew.
+    return machine._replace(state=State.OPEN, generation=machine.generation + 1, since_s=now.s, until_s=now.s)
 
 
 def _closed(machine: Machine, now: Now) -> Machine:

@@ -90,6 +90,13 @@ class BreakerSettings(Group):
         description="Processes that must have opened by their own calls before all do: one with a broken network of "
         "its own stops only itself.",
     )
+    share_every_s: float = Field(
+        default=0.5,
+        gt=0,
+        le=60,
+        description="Time between two looks at the shared state; a change of our own is told at once. After six times "
+        "this without an answer from Redis a process decides alone.",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -182,10 +182,23 @@ def test_a_probe_without_a_result_in_time_counts_as_failed(clock: ManualClock):
 def test_probes_that_come_seldom_still_close_it(clock: ManualClock):
     subject = breaker(clock, half_open_max_s=4)
     fail(subject, 20)
-    for _ in range(3):
-        clock.advance(70)
-        succeed(subject)
+    clock.advance(70)
+    succeed(subject)
+    assert state_of(subject) is State.HALF_OPEN
+    clock.advance(70)
+    succeed(subject)
     assert state_of(subject) is State.CLOSED
+
+
+def test_a_seldom_probe_that_failed_does_not_close_it(clock: ManualClock):
+    subject = breaker(clock, half_open_max_s=4)
+    fail(subject, 20)
+    clock.advance(70)
+    fail(subject)
+    clock.advance(70)
+    with pytest.raises(BreakerOpen):
+        subject.acquire()
+    assert state_of(subject) is State.OPEN
 
 
 def test_a_call_that_was_wrong_is_no_sign_of_illness_and_our_own_bugs_are_no_sign_at_all(clock: ManualClock):

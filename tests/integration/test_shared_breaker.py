@@ -1,0 +1,235 @@
+"""Breakers of several processes on a real Redis: each "process" here is a Reliability with a connection of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from contracts.call_errors import BreakerOpen
+from headrace import embedded
+from reliability.breaker import Breaker
+from reliability.breaker_machine import Mode, State
+from reliability.registry import Reliability
+from runtime.clock import SystemClock
+from runtime.metrics import Metrics
+from runtime.settings import Settings
+from streams.redis_log import RedisLog
+from streams.reliability_report import ReliabilityBoard, ReliabilityReport
+from streams.shared_breaker import SharedBreakers
+from tests.support.aio import run
+
+EVERY_S = 0.05
+RULES = {"shared": True, "min_calls": 5, "open_s": 0.3, "open_max_s": 0.6, "half_open_max_s": 1.0}
+
+
+class Process(NamedTuple):
+    """One process' side."""
+
+    breaker: Breaker
+    reliability: Reliability
+    share: SharedBreakers
+
+
+@asynccontextmanager
+async def processes(
+    settings: Settings, count: int, *, name: str = "worker", **rules: object
+) -> AsyncIterator[list[Process]]:
+    """Processes that share the breaker "shop"."""
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        made = []
+        for number in range(count):
+            own = settings.model_copy(update={"breaker": type(settings.breaker).model_validate(RULES | rules)})
+            redis = RedisLog(own.redis, own.prefix, client_name=f"test-{number}")
+            stack.push_async_callback(redis.close)
+            reliability = Reliability(own, f"{name}-{number}", clock, Metrics())
+            breaker = reliability.dependency("shop").breaker
+            share = SharedBreakers(redis, own.prefix, reliability.process, reliability, clock)
+            task = asyncio.create_task(share.run(EVERY_S))
+            stack.push_async_callback(ended, task)
+            made.append(Process(breaker, reliability, share))
+        yield made
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool], within_s: float = 8.0) -> None:
+    async with asyncio.timeout(within_s):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.01)
+
+
+def fail(breaker: Breaker, times: int = 5) -> None:
+    for _ in range(times):
+        breaker.failed(breaker.acquire(), 0.01, ConnectionResetError())
+
+
+def passed(of: list[Process], calls: int) -> list[tuple[Breaker, int]]:
+    """The permits that `calls` callers of each process got."""
+    permits = []
+    for process in of:
+        for _ in range(calls):
+            try:
+                permits.append((process.breaker, process.breaker.acquire()))
+            except BreakerOpen:
+                continue
+    return permits
+
+
+def more(permits: list[tuple[Breaker, int]], got: list[tuple[Breaker, int]]) -> list[tuple[Breaker, int]]:
+    permits += got
+    return permits
+
+
+def states(of: list[Process]) -> list[State]:
+    return [process.breaker.state for process in of]
+
+
+def test_one_process_that_fails_alone_stops_only_itself_and_two_stop_all(settings: Settings):
+    async def body() -> None:
+        async with processes(settings, 4, open_s=30, open_max_s=30) as all_:
+            fail(all_[0].breaker)
+            await asyncio.sleep(6 * EVERY_S)
+            assert states(all_) == [State.OPEN, State.CLOSED, State.CLOSED, State.CLOSED]
+            fail(all_[1].breaker)
+            await until(lambda: states(all_) == [State.OPEN] * 4)
+
+    run(body())
+
+
+def test_all_processes_together_let_three_probes_through_and_close_when_they_are_good(settings: Settings):
+    async def body() -> None:
+        async with processes(settings, 4) as all_:
+            fail(all_[0].breaker)
+            fail(all_[1].breaker)
+            await until(lambda: states(all_) == [State.OPEN] * 4)
+            permits: list[tuple[Breaker, int]] = []
+            for _ in range(60):
+                permits += passed(all_, 250 // 60)
+                await asyncio.sleep(0.01)
+            assert len(permits) == 3
+            assert len({id(breaker) for breaker, _ in permits}) == 1
+            for breaker, permit in permits:
+                breaker.succeeded(permit, 0.01)
+            await until(lambda: states(all_) == [State.CLOSED] * 4)
+            await asyncio.sleep(6 * EVERY_S)
+            assert states(all_) == [State.CLOSED] * 4
+
+    run(body())
+
+
+def test_bad_probes_of_one_process_make_all_wait(settings: Settings):
+    async def body() -> None:
+        async with processes(settings, 3, open_max_s=30, open_jitter_ratio=0) as all_:
+            fail(all_[0].breaker)
+            fail(all_[1].breaker)
+            await until(lambda: states(all_) == [State.OPEN] * 3)
+            permits: list[tuple[Breaker, int]] = []
+            await until(lambda: bool(more(permits, passed(all_, 5))))
+            for breaker, permit in permits:
+                breaker.failed(permit, 0.01, ConnectionResetError())
+            # 0.3 s doubled: nobody probes for 0.6 s, though the others' own waits are over.
+            for _ in range(40):
+                assert passed(all_, 5) == []
+                await asyncio.sleep(0.01)
+            await until(lambda: bool(passed(all_, 1)))
+
+    run(body())
+
+
+def test_a_prober_that_dies_is_replaced_when_its_lease_ends(settings: Settings):
+    async def body() -> None:
+        async with processes(settings, 2) as all_:
+            fail(all_[0].breaker)
+            fail(all_[1].breaker)
+            first: list[tuple[Breaker, int]] = []
+            await until(lambda: bool(more(first, passed(all_, 1))))
+            others = [process for process in all_ if process.breaker is not first[0][0]]
+            await until(lambda: bool(passed(others, 1)))
+
+    run(body())
+
+
+def test_a_process_that_starts_while_the_others_are_open_opens_too(settings: Settings):
+    async def body() -> None:
+        async with processes(settings, 2, open_s=30, open_max_s=30) as first:
+            for process in first:
+                fail(process.breaker)
+            async with processes(settings, 3, name="later", open_s=30, open_max_s=30) as more:
+                await until(lambda: states(more) == [State.OPEN] * 3)
+
+    run(body())
+
+
+def test_a_frozen_redis_stops_no_call_and_each_process_then_probes_alone(settings: Settings, tmp_path: Path):
+    async def body() -> None:
+        servers = await embedded.start(tmp_path, {"redis": "embedded"})
+        pid = servers.pids["redis"]
+        try:
+            own = settings.model_copy(update={"redis": settings.redis.model_copy(update={"url": servers.url("redis")})})
+            async with processes(own, 2) as all_:
+                fail(all_[0].breaker)
+                fail(all_[1].breaker)
+                await asyncio.sleep(2 * EVERY_S)
+                os.kill(pid, signal.SIGSTOP)
+                permits: list[tuple[Breaker, int]] = []
+                await until(lambda: len({id(breaker) for breaker, _ in more(permits, passed(all_, 1))}) == 2)
+                assert states(all_) == [State.HALF_OPEN] * 2
+                os.kill(pid, signal.SIGCONT)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+            await servers.stop()
+
+    run(body())
+
+
+def test_operators_modes_reach_every_process_and_its_state_is_on_the_board(settings: Settings):
+    async def body() -> None:
+        clock = SystemClock()
+        redis = RedisLog(settings.redis, settings.prefix, client_name="test")
+        board = ReliabilityBoard(redis, settings.prefix, clock)
+        reliability = Reliability(settings, "worker-1", clock, Metrics())
+        breaker = reliability.dependency("shop").breaker
+        await board.set_mode("shop", Mode.FORCED_OPEN)
+        report = asyncio.create_task(ReliabilityReport(board, reliability).run())
+        try:
+            await until(lambda: breaker.state is State.FORCED_OPEN)
+            await asyncio.sleep(0.2)
+            shown = await board.read()
+            assert [(each["process"], each["stale"]) for each in shown] == [("worker-1", False)]
+            assert shown[0]["breakers"][0]["state"] == "forced_open"
+            await board.set_mode("shop", None)
+            await until(lambda: breaker.state is State.CLOSED)
+        finally:
+            await ended(report)
+        assert await board.read() == []
+        await redis.close()
+
+    run(body())
+
+
+def test_a_state_that_was_not_renewed_is_called_stale(settings: Settings):
+    async def body() -> None:
+        redis = RedisLog(settings.redis, settings.prefix, client_name="test")
+        board = ReliabilityBoard(redis, settings.prefix, SystemClock())
+        now_s = SystemClock().wall_s()
+        await board.write("gone", {"process": "gone", "at": now_s - 60})
+        await board.write("long gone", {"process": "long gone", "at": now_s - 7200})
+        assert [(each["process"], each["stale"], each["age_s"]) for each in await board.read()] == [
+            ("gone", True, pytest.approx(60, abs=2))
+        ]
+        await redis.close()
+
+    run(body())
