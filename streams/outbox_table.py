@@ -7,6 +7,7 @@ as text and never looked into in SQL: one \u0000 in a row makes `payload->>'x'` 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from contracts.names import OutboxId
@@ -16,17 +17,21 @@ from streams.relay_plan import Scan, Seen
 if TYPE_CHECKING:
     from streams.postgres import Connection
 
+# Which of the 64 shards the row `o` belongs to: by its aggregate.
+SHARD = "(hashtextextended(o.aggregate_type || E'\\x1f' || o.aggregate_id, 0) & 63)::integer"
+# Not a join: whatever the planner believes of a table that fills and empties in seconds, this is one probe a row.
+_NOT_HELD = "(SELECT h.created_at FROM headrace.hold h WHERE h.outbox_id = o.id) IS DISTINCT FROM o.created_at"
 # Highest id and waiting rows in one statement, so as of one snapshot. At least one row comes back.
-_PEEK = """
+_PEEK = f"""
 SELECT top.id AS top_id, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin,
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS xmax, waiting.*
 FROM (SELECT coalesce(max(id), 0) AS id FROM outbox) AS top
 LEFT JOIN LATERAL (
-    SELECT id, (hashtextextended(aggregate_type || E'\\x1f' || aggregate_id, 0) & 63)::integer AS shard,
-        octet_length(payload::text) AS payload_bytes
-    FROM outbox WHERE processed IS NOT TRUE AND id > $1::bigint AND id <= $2::bigint ORDER BY id LIMIT $3
+    SELECT o.id, {SHARD} AS shard, octet_length(o.payload::text) AS payload_bytes
+    FROM outbox o WHERE o.processed IS NOT TRUE AND o.id > $1::bigint AND o.id <= $2::bigint AND {_NOT_HELD}
+    ORDER BY o.id LIMIT $3
 ) AS waiting ON true
-ORDER BY waiting.id"""
+ORDER BY waiting.id"""  # noqa: S608  # only constants of this module
 # In the order that was asked for, passing over what another relay holds.
 _LOCK_SHARDS = """
 SELECT shard FROM unnest($1::smallint[]) WITH ORDINALITY AS wanted(shard, place) JOIN headrace.shard USING (shard)
@@ -41,9 +46,25 @@ WITH ran AS (UPDATE headrace.shard SET last_run = clock_timestamp() WHERE shard 
 UPDATE outbox SET processed = true, processed_at = clock_timestamp(), updated_at = clock_timestamp()
 WHERE id = ANY($1::bigint[]) AND processed IS NOT TRUE"""
 _KEEP_HINT = "UPDATE headrace.scan_hint SET low_id = $1"
-_WAITING = """
+_WAITING = f"""
 SELECT count(*) AS rows, coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_s
-FROM (SELECT created_at FROM outbox WHERE processed IS NOT TRUE AND id > $1::bigint ORDER BY id LIMIT $2) AS waiting"""
+FROM (SELECT o.created_at FROM outbox o WHERE o.processed IS NOT TRUE AND o.id > $1::bigint AND {_NOT_HELD}
+    ORDER BY o.id LIMIT $2) AS waiting"""  # noqa: S608  # only constants of this module
+# Rows that somebody else claims meanwhile wait for this transaction, then find them on hold.
+_REARM = f"""
+WITH armed AS (
+    UPDATE outbox o SET processed = false, processed_at = NULL, updated_at = clock_timestamp()
+    FROM unnest($1::bigint[], $2::timestamptz[]) AS w(id, created_at) WHERE o.id = w.id AND o.created_at = w.created_at
+    RETURNING o.id, o.created_at, {SHARD} AS shard, o.aggregate_type, o.aggregate_id,
+        octet_length(o.payload::text) AS payload_bytes
+)
+INSERT INTO headrace.hold
+    (outbox_id, created_at, shard, aggregate_type, aggregate_id, payload_bytes, tenant_id, blocked)
+SELECT id, created_at, shard, aggregate_type, aggregate_id, payload_bytes, '', false FROM armed
+ON CONFLICT (outbox_id) DO UPDATE SET created_at = excluded.created_at, shard = excluded.shard,
+    aggregate_type = excluded.aggregate_type, aggregate_id = excluded.aggregate_id,
+    payload_bytes = excluded.payload_bytes, tenant_id = '', blocked = false
+RETURNING outbox_id"""  # noqa: S608  # only constants of this module
 
 
 class Waiting(NamedTuple):
@@ -63,7 +84,7 @@ class Peeked(NamedTuple):
 
 
 async def peek(connection: Connection, scan: Scan, limit: int) -> Peeked:
-    """Look at up to `limit` waiting rows of `scan`. Locks nothing."""
+    """Look at up to `limit` waiting rows of `scan`, without those on hold. Locks nothing."""
     rows = await connection.fetch(_PEEK, scan.after_id, scan.up_to_id, limit)
     top_id, xmin, xmax = rows[0]["top_id"], rows[0]["xmin"], rows[0]["xmax"]
     return Peeked(
@@ -95,6 +116,16 @@ async def mark(connection: Connection, ids: Sequence[int], shards: Sequence[int]
     await connection.execute(_MARK, ids, shards)
 
 
+async def rearm(connection: Connection, rows: Sequence[tuple[int, datetime]]) -> set[int]:
+    """Let rows, given by id and creation time, be published once more; the ids of those that are still there.
+
+    In the caller's transaction. They go out with the next batch after its commit, before anything of their aggregate
+    that waits for them; what was published without them is not waited for.
+    """
+    ids, times = [row_id for row_id, _ in rows], [created_at for _, created_at in rows]
+    return {row["outbox_id"] for row in await connection.fetch(_REARM, ids, times)}
+
+
 async def read_hint(connection: Connection) -> int:
     """Where to begin to look; 0 at first."""
     return int(await connection.fetchval("SELECT low_id FROM headrace.scan_hint"))
@@ -106,6 +137,6 @@ async def keep_hint(connection: Connection, low_id: int) -> None:
 
 
 async def waiting(connection: Connection, low_id: int, limit: int) -> Waiting:
-    """Rows above `low_id` that wait, counted up to `limit`."""
+    """Rows above `low_id` that wait and are not on hold, counted up to `limit`."""
     row = await connection.fetchrow(_WAITING, low_id, limit)
     return Waiting(row["rows"], max(0.0, row["oldest_s"]))

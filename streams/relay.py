@@ -7,9 +7,11 @@ Where it stands: `streams.outbox` wrote the row; here it is decoded (`streams.re
 2. shards    lock those of the 64 that have waiting rows and that no other relay holds.
 3. claim     the rows, in order of id, in a second statement: it has to see what the shards' last holder marked.
 4. publish   with a marker for each row, so that a repeat after a crash is a no-op.
-5. bury      rows that break their contract, in this transaction.
-6. mark      all of them as processed, and commit.
+5. keep      rows that break their contract as dead letters, and those that must wait on hold, in this transaction.
+6. mark      what was published or buried as processed, and commit.
 7. expire    the markers, only now: until the commit they are what keeps a row from being published twice.
+
+What is on hold leaves the scans; its queues are served in turn with the table (`streams.relay_fate` says when).
 
 A crash between two steps rolls the transaction back; the next relay begins at 1 and finds the markers. An outage of
 either server does the same: rows stay where they are, and no retry is counted against them.
@@ -27,12 +29,13 @@ from typing import TYPE_CHECKING
 from contracts.errors import ServerMissing
 from reliability.backoff import full_jitter_s
 from runtime.logs import get_logger
-from streams import dead_letters, migrate, outbox_table, postgres, relay_plan
+from streams import hold_table, migrate, outbox_table, postgres, relay_plan
+from streams.hold_table import NOTHING_HELD
 from streams.redis_log import RedisLog
-from streams.relay_batch import Batch, prepare
 from streams.relay_lag import RelayLag
 from streams.relay_metrics import RelayMetrics
-from streams.relay_plan import Found, Lane, Scan, Seen
+from streams.relay_plan import Found, Lane, Scan
+from streams.relay_work import Work
 
 if TYPE_CHECKING:
     from runtime.clock import Clock
@@ -40,7 +43,6 @@ if TYPE_CHECKING:
     from runtime.metrics import Metrics
     from runtime.settings import Settings
     from streams.postgres import Connection
-    from streams.redis_log import NewEntry, Published
 
 _log = get_logger(__name__)
 
@@ -49,6 +51,9 @@ _BACKOFF_BASE_S = 0.05
 _BACKOFF_CAP_S = 2.0
 # How often the scan hint is stored; a new relay looks at that much more.
 _KEEP_HINT_S = 5.0
+# How often is looked for tenants that were paused or resumed, and for stops whose letters were closed.
+_LOOK_EVERY_S = 0.05
+_LIFT_EVERY_S = 1.0
 # How long one wait for the doorbell is; nothing depends on it.
 _BELL_WAIT_S = 1.0
 
@@ -85,8 +90,9 @@ class Relay:
         self._connection: Connection | None = None
         self._plan = relay_plan.start(0, clock.monotonic_s())
         self._hint_kept: tuple[float, int] = (clock.monotonic_s(), 0)
-        # Published and committed, but the markers were not told to expire yet.
-        self._unexpired: list[NewEntry] = []
+        self._work = Work(settings, redis, metrics, clock)
+        self._look = NOTHING_HELD
+        self._look_due_s = self._lift_due_s = 0.0
         self._wake = asyncio.Event()
 
     async def open(self) -> None:
@@ -99,7 +105,8 @@ class Relay:
         self._plan = relay_plan.start(low_id, self._clock.monotonic_s())
 
     async def close(self) -> None:
-        """Close the connection to PostgreSQL."""
+        """Close the connections to PostgreSQL."""
+        await self._work.quota.close()
         connection, self._connection = self._connection, None
         if connection is not None:
             await postgres.close(connection)
@@ -119,48 +126,39 @@ class Relay:
         """
         limit = relay_plan.rows_to_take(self._settings.relay.batch_rows, failures)
         connection = await self._connected()
-        await self._expire()
+        await self._work.expire()
         with postgres.translated(self._settings.postgres):
+            done = await self._serve_queues(connection, limit)
             while True:
                 scan = relay_plan.next_scan(self._plan, self._clock.monotonic_s())
-                done = await self._look(connection, scan, limit)
+                found = await self._scanned(connection, scan, limit)
                 # A lane that is due now and then has nothing to say about the fresh one.
-                if done or scan.lane is Lane.FRESH:
+                if found or scan.lane is Lane.FRESH:
                     break
             await self._keep_hint(connection)
-        await self._expire()
-        return done
+        await self._work.expire()
+        return done + found
 
-    async def _look(self, connection: Connection, scan: Scan, limit: int) -> int:
+    async def _scanned(self, connection: Connection, scan: Scan, limit: int) -> int:
         begin_s = self._clock.monotonic_s()
         top_id, xmin, xmax, seen = await outbox_table.peek(connection, scan, limit)  # step 1
         now_s = self._clock.monotonic_s()
         found = Found(top_id, seen[0].id if seen else None, now_s - begin_s, xmin, xmax)
         self._plan = relay_plan.observe(self._plan, scan, found, now_s, self._settings.relay.young_row_s)
-        return await self._deal_with(connection, scan, seen) if seen else 0
+        return await self._work.deal_with(connection, scan.lane, seen, self._look) if seen else 0
 
-    async def _deal_with(self, connection: Connection, scan: Scan, seen: list[Seen]) -> int:
-        settings = self._settings
-        async with connection.transaction():
-            wanted = relay_plan.shards_of(seen)
-            shards = await outbox_table.lock_shards(connection, wanted, settings.relay.shards)  # step 2
-            ids = relay_plan.take(seen, shards, settings.relay.batch_bytes)
-            if not ids:
-                return 0
-            rows = await outbox_table.claim(connection, ids)  # step 3
-            batch = prepare(rows, mode=settings.contracts.mode, prefix=settings.prefix)
-            published = await self._redis.publish(batch.entries)  # step 4
-            published_s = self._clock.wall_s()
-            await dead_letters.bury(connection, batch.letters)  # step 5
-            await outbox_table.mark(connection, [row.id for row in rows], shards)  # step 6
-        self._unexpired += batch.entries
-        self._count(scan.lane, batch, published, published_s)
-        return len(rows)
-
-    async def _expire(self) -> None:
-        if self._unexpired:
-            await self._redis.expire_markers(self._unexpired, self._settings.redis.marker_ttl_s)  # step 7
-            self._unexpired.clear()
+    async def _serve_queues(self, connection: Connection, limit: int) -> int:
+        """One batch of rows on hold that need not wait any more."""
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._look_due_s:
+            self._look = await hold_table.look(connection)
+            self._look_due_s = now_s + _LOOK_EVERY_S
+        if self._look.stops and now_s >= self._lift_due_s:
+            await self._work.lift_closed_stops(connection)
+            self._lift_due_s = now_s + _LIFT_EVERY_S
+        queues = self._work.quota.due(self._look.queues)
+        seen = await hold_table.peek(connection, queues, limit) if queues else []
+        return await self._work.deal_with(connection, Lane.HELD, seen, self._look) if seen else 0
 
     async def _keep_hint(self, connection: Connection) -> None:
         (kept_s, kept_id), now_s = self._hint_kept, self._clock.monotonic_s()
@@ -229,21 +227,3 @@ class Relay:
     async def _wake_on(self, stop: asyncio.Event) -> None:
         await stop.wait()
         self._wake.set()
-
-    def _count(self, lane: Lane, batch: Batch, published: list[Published], published_s: float) -> None:
-        metrics = self._metrics
-        repeats = sum(entry.repeat for entry in published)
-        metrics.relayed.labels("ok").inc(len(published) - repeats)
-        metrics.relayed.labels("repeat").inc(repeats)
-        metrics.relayed.labels("dead").inc(len(batch.letters))
-        if lane is not Lane.FRESH:
-            metrics.late_rows.labels(lane.value).inc(len(published) + len(batch.letters))
-        for stream, created_at in batch.published:
-            age_s = max(0.0, published_s - created_at.timestamp())
-            metrics.stage.labels("commit_relay", stream.value).observe(age_s)
-        for deviation, count in batch.deviations.items():
-            metrics.deviations.labels(deviation).inc(count)
-        for (stream, reason), count in batch.refused.items():
-            metrics.dead_letters.labels(stream.value, reason).inc(count)
-        for letter in batch.letters:
-            _log.warning("row buried", outbox_id=letter.outbox_id, error=letter.error_text)

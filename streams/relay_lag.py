@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from contracts.errors import ServerMissing
 from runtime.lag import StageLag
-from streams import outbox_table, postgres
+from streams import hold_table, outbox_table, postgres
 
 if TYPE_CHECKING:
     from runtime.clock import Clock
@@ -25,6 +25,7 @@ PART = "relay"
 _EVERY_S = 1.0
 # A longer queue is only told as "more": counting it would cost more than it says.
 _COUNTED_ROWS = 10_001
+_COUNTED_HELD = 100_001
 
 
 class RelayLag:
@@ -56,18 +57,21 @@ class RelayLag:
             await self._hang_up()
 
     async def _tell(self) -> None:
-        waiting = await self._waiting()
+        waiting, held = await self._asked()
         self._metrics.waiting_rows.set(waiting.rows)
         self._metrics.oldest_seconds.set(waiting.oldest_s)
+        self._metrics.held_rows.labels("tenant").set(held.waiting)
+        self._metrics.held_rows.labels("stop").set(held.blocked)
         lag = StageLag(waiting.rows, waiting.oldest_s, self._clock.wall_s())
         await self._redis.write_lag(PART, lag.to_json())
 
-    async def _waiting(self) -> outbox_table.Waiting:
+    async def _asked(self) -> tuple[outbox_table.Waiting, hold_table.HeldCount]:
         try:
             if self._connection is None:
                 self._connection = await postgres.connect(self._settings, name="headrace-relay-lag")
             with postgres.translated(self._settings):
-                return await outbox_table.waiting(self._connection, self._low_id(), _COUNTED_ROWS)
+                waiting = await outbox_table.waiting(self._connection, self._low_id(), _COUNTED_ROWS)
+                return waiting, await hold_table.held(self._connection, _COUNTED_HELD)
         except ServerMissing:
             await self._hang_up()
             raise

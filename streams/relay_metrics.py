@@ -13,9 +13,15 @@ class RelayMetrics:
         self.oldest_seconds = metrics.gauge(
             "outbox_oldest_unprocessed_seconds", "Age of the oldest row that waits in the outbox."
         )
+        self.held_rows = metrics.gauge(
+            "outbox_held_rows",
+            "Rows on hold: tenant (paused or over quota), stop (behind a buried row of their aggregate); 100001 means "
+            "more.",
+            ["why"],
+        )
         self.relayed = metrics.counter(
             "outbox_relayed_total",
-            "Rows dealt with: ok (published), repeat (had been published before a failure), dead (buried).",
+            "Rows dealt with: ok (published), repeat (had been published before a failure), dead (buried), held.",
             ["result"],
         )
         self.late_rows = metrics.counter(

@@ -49,6 +49,8 @@ class Lane(StrEnum):
     FRESH = "fresh"
     LATE = "late"
     SWEEP = "sweep"
+    # Not a part of the table: rows on hold, which no scan sees (`streams.hold_table`).
+    HELD = "held"
 
 
 class Scan(NamedTuple):

@@ -42,13 +42,17 @@ CREATE TABLE headrace.tenant_pause (
     paused_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- A bucket of rows for each tenant with a quota, shared by all relays.
+-- How many rows each tenant with a quota may publish now; all relays take from it.
 CREATE TABLE headrace.tenant_bucket (
     tenant_id text COLLATE "C" PRIMARY KEY,
-    row_count double precision NOT NULL,
+    -- As the relay that took last was configured.
+    rows_per_s double precision NOT NULL,
+    burst_rows double precision NOT NULL,
+    -- What was left, when.
+    left_rows double precision NOT NULL,
+    at timestamptz NOT NULL,
     -- What the last take got.
-    granted integer NOT NULL,
-    at timestamptz NOT NULL
+    granted integer NOT NULL
 ) WITH (fillfactor = 50);
 
 -- How far each Redis stream had come, by PostgreSQL's clock: a Redis that has come less far since has lost entries.
