@@ -204,8 +204,9 @@ class RateLimited(HeadraceError):
         self.scope = scope
         self.name = shown(name)
         self.retry_after_s = retry_after_s
+        whose = f"{scope} {self.name}".strip()
         super().__init__(
-            f"the rate limit of {scope} {self.name} is used up; ask again in {retry_after_s:.3f} s (settings: limits)",
+            f"the rate limit of {whose} is used up; ask again in {retry_after_s:.3f} s (settings: limits)",
             scope=scope,
             name=self.name,
             retry_after_s=retry_after_s,

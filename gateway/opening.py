@@ -1,16 +1,17 @@
 """From a request's head to an open stream: who asks, for which channels, from which place on.
 
-Steps: 1. token and channels, refused before the stream begins; 2. room, else the client is sent away politely; 3. the
-place to start at: the live end, a replay from the ring, or after a Last-Event-ID (`gateway.resume`); 4. the `ready`
-event says what became of it. Its SSE id is the place itself, so that a client which connects, hears nothing and loses
-its connection resumes from there.
+Steps: 1. token and channels, refused before the stream begins; 2. room, and the tenant's limit (`gateway.load`), else
+the client is sent away politely; 3. the place to start at: the live end, a replay from the ring, or after a
+Last-Event-ID (`gateway.resume`); 4. the `ready` event says what became of it. Its SSE id is the place itself, so that a
+client which connects, hears nothing and loses its connection resumes from there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway import closing, frames, resume, subscription
 from gateway.problem import Problem, forbidden_channel
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.feed import Feed
     from gateway.front import Head
     from gateway.hub import Hub
+    from gateway.load import Load
     from gateway.observed import GatewayMetrics
     from gateway.recall import Recall
     from gateway.subscription import Subscription
@@ -50,7 +52,9 @@ class Opener:
         recall: Recall,
         clock: Clock,
         metrics: GatewayMetrics,
+        load: Load,
     ) -> None:
+        self._load = load
         self._settings = settings
         self._doorkeeper = doorkeeper
         self._feed = feed
@@ -76,8 +80,7 @@ class Opener:
             self._metrics.auth_failures.labels("channel").inc()
             raise forbidden_channel(refused)
         if len(self._hub.clients) + len(self._waiting) >= self._settings.connections:
-            self._metrics.streams.labels("turned_away").inc()
-            turn_away(transport, self._clock)
+            self._turn_away(transport)
             return
         wanted = subscription.subscribe(caller.claims.tenant_id, channels)
         stream = Stream(
@@ -89,13 +92,32 @@ class Opener:
             expires_s=caller.claims.expires_s,
         )
         transport.set_protocol(stream)
-        self._begin(stream, wanted, _last_event_id(head), replay)
+        self._later(self._within_limits(transport, stream, channels, _last_event_id(head), replay))
 
     async def stop(self) -> None:
         """Cancel the streams that still wait for Kafka, and wait until they are gone."""
         for task in self._waiting:
             task.cancel()
         await asyncio.gather(*self._waiting, return_exceptions=True)
+
+    def _later(self, opening: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(opening)
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    def _turn_away(self, transport: asyncio.Transport) -> None:
+        self._metrics.streams.labels("turned_away").inc()
+        turn_away(transport, self._clock)
+
+    async def _within_limits(
+        self, transport: asyncio.Transport, stream: Stream, channels: tuple[str, ...], last_event_id: str, replay: int
+    ) -> None:
+        """Begin when the tenant's limit allows it; waits for Redis at most limits.redis_timeout_ms."""
+        wanted = stream.subscription
+        if await self._load.opening(wanted.tenant, channels):
+            self._begin(stream, wanted, last_event_id, replay)
+        elif not stream.closing:
+            self._turn_away(transport)
 
     def _begin(self, stream: Stream, wanted: Subscription, last_event_id: str, replay: int) -> None:
         partition = self._feed.partition_of(wanted.tenant)
@@ -116,9 +138,7 @@ class Opener:
         if start.source is not Source.LOG:
             self._open(stream, partition, Place(start, resumed=True))
             return
-        task = asyncio.create_task(self._open_from_log(stream, partition, start))
-        self._waiting.add(task)
-        task.add_done_callback(self._waiting.discard)
+        self._later(self._open_from_log(stream, partition, start))
 
     async def _open_from_log(self, stream: Stream, partition: int, start: Start) -> None:
         """Read back what the ring has dropped, all of it or nothing; bounded by the recall's own deadline."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+
+from contracts.errors import RateLimited, Shed
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -57,3 +60,11 @@ def forbidden_channel(channel: str) -> Problem:
         {"channel": channel},
         {"WWW-Authenticate": 'Bearer realm="headrace", error="insufficient_scope"'},
     )
+
+
+def overloaded(error: RateLimited | Shed) -> Problem:
+    """429 for a tenant that asks for too much, 503 for a gateway that cannot do more; both say when to ask again."""
+    headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+    if isinstance(error, RateLimited):
+        return Problem(429, str(error), {"scope": error.scope, "retry_after_s": error.retry_after_s}, headers)
+    return Problem(503, str(error), {"reason": error.reason, "retry_after_s": error.retry_after_s}, headers)

@@ -10,18 +10,21 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from contracts.errors import HeadraceError
+from contracts.errors import HeadraceError, RateLimited, Shed
 from gateway.pages import SECURITY, add_pages
-from gateway.problem import CONTENT_TYPE, Problem
+from gateway.problem import CONTENT_TYPE, Problem, overloaded
 from gateway.tables import ROOT
+from reliability.call import Priority
 from runtime.http import add_probes
 
 if TYPE_CHECKING:
     from gateway.auth import Caller, Doorkeeper
+    from gateway.load import Load
     from gateway.tables import Tables
     from runtime.clock import Clock
     from runtime.health import Health
@@ -36,9 +39,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Rest:
     """The handlers and what they need."""
 
-    def __init__(self, doorkeeper: Doorkeeper, tables: Tables, clock: Clock) -> None:
+    def __init__(self, doorkeeper: Doorkeeper, tables: Tables, load: Load, clock: Clock) -> None:
         self._doorkeeper = doorkeeper
         self._tables = tables
+        self._load = load
         self._clock = clock
 
     def application(self, health: Health, metrics: Metrics) -> web.Application:
@@ -54,7 +58,9 @@ class Rest:
 
     async def who(self, request: web.Request) -> web.Response:
         """GET /v1/session: whose token this is."""
-        return web.json_response(_described(self._doorkeeper.admit(_headers(request))), headers=_NO_STORE)
+        caller = self._doorkeeper.admit(_headers(request))
+        await self._load.request(caller.claims.tenant_id, "session")
+        return web.json_response(_described(caller), headers=_NO_STORE)
 
     async def sign_in(self, request: web.Request) -> web.Response:
         """POST /v1/session {"token"}: keep a valid token as this browser's cookie until it expires."""
@@ -62,6 +68,7 @@ class Rest:
         self._doorkeeper.check_origin(headers)
         token = await _token(request)
         caller = self._doorkeeper.admit({"authorization": f"Bearer {token}"})
+        await self._load.request(caller.claims.tenant_id, "session")
         lifetime_s = max(1, int(caller.claims.expires_s - self._clock.wall_s()))
         cookie = self._doorkeeper.set_cookie(token, lifetime_s)
         return web.json_response(_described(caller), headers={**_NO_STORE, "Set-Cookie": cookie})
@@ -74,9 +81,13 @@ class Rest:
     async def tables(self, request: web.Request) -> web.Response:
         """GET /v1/tables/…: what a worker answers at /tables/…, for the caller's tenant."""
         caller = self._doorkeeper.admit(_headers(request))
+        await self._load.request(caller.claims.tenant_id, "tables")
         url = request.rel_url
         accept = request.headers.get("Accept", "*/*")
-        answer = await self._tables.ask(caller, url.raw_path, url.raw_query_string, accept)
+        async with self._load.tables.admitted(Priority.LOW) as place:
+            answer = await self._tables.ask(caller, url.raw_path, url.raw_query_string, accept)
+            if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
+                place.overloaded()
         return web.Response(status=answer.status, body=answer.body, headers={**_NO_STORE, **answer.headers})
 
 
@@ -117,6 +128,8 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
         return await handler(request)
     except Problem as problem:
         return _refusal(problem)
+    except (RateLimited, Shed) as error:
+        return _refusal(overloaded(error))
     except HeadraceError as error:
         return _refusal(Problem(503, str(error), headers={"Retry-After": "5"}))
     except web.HTTPException as error:

@@ -18,6 +18,7 @@ from gateway.feed import Feed
 from gateway.front import Front
 from gateway.hub import Hub
 from gateway.latest import Latest
+from gateway.load import Load
 from gateway.observed import GatewayMetrics
 from gateway.opening import Opener
 from gateway.pulse import Pulse
@@ -28,6 +29,7 @@ from runtime.logs import get_logger
 from runtime.tokens import secret_of
 from streams import topics
 from streams.kafka_log import Cluster
+from streams.redis_log import RedisLog
 
 if TYPE_CHECKING:
     from runtime.clock import Clock
@@ -79,15 +81,17 @@ class _Gateway:
         self._pulse = Pulse(self._hub, gateway, clock, counted)
         self._feed = Feed(settings, self._hub, latest, clock, counted)
         recall = Recall(self._feed, cluster)
-        self._opener = Opener(gateway, doorkeeper, self._feed, self._hub, recall, clock, counted)
+        self._redis = RedisLog(settings.redis, settings.prefix, client_name="headrace-gateway")
+        self._load = Load(settings, self._redis, clock, metrics)
+        self._opener = Opener(gateway, doorkeeper, self._feed, self._hub, recall, clock, counted, self._load)
         self._tables = Tables(gateway)
-        app = Rest(doorkeeper, self._tables, clock).application(health, metrics)
+        app = Rest(doorkeeper, self._tables, self._load, clock).application(health, metrics)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_FLUSH_S)
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Run all parts until `stop`, or until one of them fails."""
         port = asyncio.create_task(self._listen(stop))
-        parts = (self._feed.run(self._cluster), self._hub.run(), self._pulse.run(), self._watch())
+        parts = (self._feed.run(self._cluster), self._hub.run(), self._pulse.run(), self._watch(), *self._load.parts())
         others = [asyncio.create_task(part) for part in parts]
         try:
             # The port ends when asked to stop; any other end is a failure, and is raised.
@@ -136,6 +140,8 @@ class _Gateway:
             client.abort()
         await self._tables.stop()
         await self._runner.cleanup()
+        await self._load.stop()
+        await self._redis.close()
 
 
 async def _first(*events: asyncio.Event) -> None:

@@ -186,12 +186,14 @@ class Degradation:
         """Where it stands, as JSON: the level in force and why, this process' own level, and its signals."""
         return {"level": int(self.level), "name": self.level.name.lower(), "why": self.why(), "own": self._said()}
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Look every ladder.every_s until `stop` is set; then take back what this process said."""
-        while not stop.is_set():
+    async def run(self) -> None:
+        """Look every ladder.every_s until cancelled."""
+        while True:
             await self.look()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self._settings.every_s)
+            await asyncio.sleep(self._settings.every_s)
+
+    async def stop(self) -> None:
+        """Take back what this process said, after `run` was cancelled; without Redis it is forgotten in time."""
         if self._signals is not None:
             with suppress(ServerMissing):
                 await self._board.leave(self._process)

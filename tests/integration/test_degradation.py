@@ -108,12 +108,13 @@ def test_what_a_process_said_stops_counting_when_it_stops_saying_it(settings: Se
 def test_a_process_that_stops_takes_back_what_it_said(settings: Settings):
     async def body() -> None:
         async with on_redis(settings) as redis:
-            one, stop = Process(settings, redis, "gateway:a"), asyncio.Event()
-            task = asyncio.create_task(one.ladder.run(stop))
+            one = Process(settings, redis, "gateway:a")
+            task = asyncio.create_task(one.ladder.run())
             board = DegradationBoard(redis, settings.prefix, settings.ladder)
             await _until(lambda: _said(board, "gateway:a"))
-            stop.set()
-            await task
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await one.ladder.stop()
             assert not (await board.exchange()).processes
 
     run(body())
