@@ -1,0 +1,60 @@
+"""`headrace breakers` against a real Redis."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from reliability.breaker_machine import Mode
+from reliability.registry import Reliability
+from runtime.clock import SystemClock
+from runtime.metrics import Metrics
+from runtime.settings import Settings
+from streams.redis_log import RedisLog
+from streams.reliability_report import ReliabilityBoard
+from tests.support.aio import run
+
+
+def breakers(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+    environment |= {"HEADRACE_REDIS__URL": settings.redis.url, "HEADRACE_PREFIX": settings.prefix}
+    command = [sys.executable, "-m", "headrace", "breakers", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def on_board(settings: Settings, *, write: bool = False) -> dict[str, Mode]:
+    async def body() -> dict[str, Mode]:
+        redis = RedisLog(settings.redis, settings.prefix, client_name="test")
+        board = ReliabilityBoard(redis, settings.prefix, SystemClock())
+        if write:
+            reliability = Reliability(settings, "worker-1", SystemClock(), Metrics())
+            reliability.dependency("shop")
+            await board.write("worker-1", reliability.as_json())
+        modes = await board.modes()
+        await redis.close()
+        return modes
+
+    return run(body())
+
+
+def test_an_operator_sees_breakers_and_holds_them(settings: Settings):
+    on_board(settings, write=True)
+    assert breakers(settings, "set", "shop", "forced_open").returncode == 0
+    assert on_board(settings) == {"shop": Mode.FORCED_OPEN}
+    shown = json.loads(breakers(settings, "list", "--json").stdout)
+    assert shown["modes"] == {"shop": "forced_open"}
+    assert shown["processes"][0]["breakers"][0]["state"] == "closed"
+    table = breakers(settings, "list").stdout
+    assert "shop" in table
+    assert "forced_open" in table
+    breakers(settings, "set", "shop", "auto")
+    assert on_board(settings) == {}
+
+
+def test_a_name_or_mode_that_nobody_knows_is_told(settings: Settings):
+    assert "there are: none" in breakers(settings, "set", "typo", "disabled").stdout
+    refused = breakers(settings, "set", "shop", "closed")
+    assert refused.returncode == 2
+    assert "auto, forced_open, disabled, metrics_only" in refused.stderr
