@@ -1,0 +1,139 @@
+"""More of `headrace dead-letters`: watching, exporting, and what is needed after something was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from headrace.commands.dead_letters import Desk, Every, Json, Most, Why, app, meant, order_of, run
+from headrace.commands.letter_options import Chosen, with_filter
+
+if TYPE_CHECKING:
+    from streams.letter_filter import LetterFilter
+
+__all__ = ["app"]
+
+SHOWN_REQUEUES = 10
+
+
+@app.command()
+@with_filter
+def watch(
+    *,
+    chosen: Chosen,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2, max=3600)] = 2.0,
+    count: Annotated[int | None, typer.Option(help="End after so many looks; else with Ctrl-C.", min=1)] = None,
+) -> None:
+    """Dead letters counted by source and reason, again and again, with the requeues that run."""
+
+    async def ask(desk: Desk) -> int:
+        from headrace import letter_screen
+        from streams import letter_rows
+
+        states = chosen.state or ["dead", "requeued"]
+        looks = 0
+        with desk.console.replaced() as shown:
+            while True:
+                which, now = replace(chosen, state=states).filter(desk.clock), desk.clock.now()
+                rows = letter_screen.groups(await letter_rows.summary(desk.connection, which), now)
+                running = await letter_rows.requeues(desk.connection, limit=SHOWN_REQUEUES, only_open=True)
+                told = "; ".join(letter_screen.progress(one) for one in running) or "no requeue runs"
+                shown(f"{now:%H:%M:%S} UTC, {told}", letter_screen.GROUPS, rows)
+                looks += 1
+                if looks == count:
+                    return 0
+                await asyncio.sleep(every)
+
+    run(ask)
+
+
+@app.command()
+def requeues(
+    *,
+    limit: Annotated[int, typer.Option(help="Most requeues.", min=1, max=1000)] = 20,
+    json: Json = False,
+) -> None:
+    """The last requeues: who, why, and what became of the letters."""
+
+    async def ask(desk: Desk) -> int:
+        from headrace import letter_screen
+        from headrace.console import print_json
+        from streams import letter_json, letter_rows
+
+        found = await letter_rows.requeues(desk.connection, limit=limit)
+        if json:
+            print_json({"requeues": [letter_json.of_requeue(one) for one in found]})
+        else:
+            desk.console.table(letter_screen.REQUEUES, letter_screen.requeues(found, desk.clock.now()))
+        return 0
+
+    run(ask)
+
+
+@app.command()
+@with_filter
+def export(
+    *,
+    chosen: Chosen,
+    to: Annotated[Path | None, typer.Option(help="File to write; standard output without it.")] = None,
+) -> None:
+    """Letters with all their bytes, one JSON object a line, in order of id."""
+
+    async def ask(desk: Desk) -> int:
+        which = chosen.filter(desk.clock)
+        if to is None:
+            await _write(desk, which, sys.stdout)
+            return 0
+        partial = to.with_name(f"{to.name}.partial")
+        with partial.open("w", encoding="utf-8") as file:
+            count = await _write(desk, which, file)
+        partial.replace(to)  # whole or not at all
+        desk.console.say(f"{count:,} letters in {to}")
+        return 0
+
+    run(ask)
+
+
+@app.command()
+@with_filter
+def reclaim(
+    *,
+    chosen: Chosen,
+    why: Why,
+    hours: Annotated[float, typer.Option(help="Only letters that left at least so long ago.", min=0.01)] = 1.0,
+    every: Every = False,
+    limit: Most = None,
+) -> None:
+    """Take requeued letters back to dead of which nothing was heard.
+
+    Only when they are lost: the retry topic was deleted, or the consumer is gone. A consumer that is merely slow may
+    still take them in, and requeued once more they would count twice.
+    """
+
+    async def ask(desk: Desk) -> int:
+        from streams import letter_moves
+
+        which = meant(chosen.filter(desk.clock), every=every)
+        before = desk.clock.now() - timedelta(hours=hours)
+        back = await letter_moves.reclaim(desk.connection, which, order_of(desk, why, limit), sent_before=before)
+        desk.console.say(f"{len(back):,} letters are dead again")
+        return 0
+
+    run(ask)
+
+
+async def _write(desk: Desk, which: LetterFilter, file: TextIO) -> int:
+    from streams import letter_json, letter_rows
+
+    count = 0
+    async for letter, content in letter_rows.every(desk.connection, which):
+        file.write(json.dumps(letter_json.of_letter(letter) | letter_json.of_content(content)) + "\n")
+        count += 1
+    return count
