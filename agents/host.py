@@ -19,7 +19,7 @@ from streams import batches
 from tables.window_table import window_table
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     import faust
 
@@ -42,6 +42,7 @@ class AgentHost:
         self.sinks = sinks
         self.runners: list[Runner] = []
         self._readers: Counter[str] = Counter()
+        self._closing: list[Callable[[], Awaitable[None]]] = []
         # By source topic: the partitions whose flush waits for a server that is away.
         self.waiting: dict[str, Callable[[], frozenset[int]]] = {}
         self.table_runners: dict[str, tuple[WindowTable, Runner]] = {}
@@ -134,7 +135,13 @@ class AgentHost:
         for runner in self.runners:
             runner.revoke()
 
+    def at_close(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Have `close` awaited when the process stops, after the agents have drained."""
+        self._closing.append(close)
+
     async def drain(self) -> None:
-        """Take in nothing more and make durable what was; waits at most DRAIN_S for each agent."""
+        """Take in nothing more and make durable what was; waits at most DRAIN_S for each agent. Then close."""
         for runner in self.runners:
             await runner.drain(DRAIN_S)
+        for close in self._closing:
+            await close()
