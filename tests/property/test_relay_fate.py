@@ -105,10 +105,11 @@ steps = st.lists(
         st.tuples(
             st.just("insert"), st.integers(0, 2), st.integers(0, 1), st.sampled_from([False, False, False, True])
         ),
-        st.tuples(st.sampled_from(["fresh", "queues"]), st.integers(0, 3)),
+        st.tuples(st.sampled_from(["fresh", "fresh", "queues"]), st.integers(0, 3)),
         st.tuples(st.sampled_from(["pause", "resume"]), st.sampled_from(["a", "b"])),
         st.tuples(st.sampled_from(["mend", "discard"])),
     ),
+    min_size=12,
     max_size=60,
 )
 
@@ -131,10 +132,10 @@ def played(policy: Poison, script: list[tuple[object, ...]]) -> World:
 
 
 def finished(world: World) -> World:
-    """Everybody resumed, all letters closed, and the relay has looked often enough."""
+    """Everybody resumed, all letters mended, and the relay has looked often enough."""
     world.paused.clear()
     for _ in range(200):
-        world.discard()
+        world.mend()
         world.queues(9)
         world.fresh(9)
     return world
