@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from contracts.errors import RateLimited, Shed
 from runtime.problem import CONTENT_TYPE, Problem
 
 __all__ = ["CONTENT_TYPE", "Problem", "forbidden_channel", "overloaded", "unauthorized"]
