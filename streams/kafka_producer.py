@@ -60,8 +60,9 @@ class Producer:
     After ServerMissing or SendRefused its owner calls `abandon` and makes a new one.
     """
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, *, transactional_id: str | None = None) -> None:
         self._settings = settings
+        self._transactional_id = transactional_id
         self._kafka: Any = None
 
     async def start(self) -> None:
@@ -76,6 +77,9 @@ class Producer:
             enable_idempotence=self._settings.idempotence,
             max_batch_size=BATCH_BYTES,
             max_request_size=MAX_RECORD_BYTES,
+            transactional_id=self._transactional_id,
+            # An owner that froze in the middle holds readers back for this long, if nobody takes over before.
+            transaction_timeout_ms=int(2000 * self._settings.send_timeout_s),
         )
         if not self._settings.idempotence:
             # A batch older than this is not sent again by aiokafka: 0 means never (see the module's

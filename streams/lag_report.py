@@ -16,10 +16,13 @@ from contracts.names import LAG_CHANNEL, SYSTEM_TENANT, Stream, Topic, kafka_top
 from contracts.push import encode, of_lag
 from runtime.lag import lag_of, parse_stage, records_behind
 from runtime.logs import get_logger
-from streams.kafka_log import Cluster, Outgoing, Partition
+from streams.epochs import admitted
+from streams.kafka_log import Cluster, OffsetGone, Outgoing, Partition
 from streams.kafka_producer import Producer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from runtime.clock import Clock
     from runtime.settings import Settings
     from streams.mirror_metrics import MirrorMetrics
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 _EVERY_S = 1.0
+# Offsets behind the end up to which the records there are counted.
+_NEARLY = 64
 
 
 class LagReport:
@@ -96,6 +101,7 @@ class LagReport:
         asked = [place for place in places if place.topic in used]
         ends = await cluster.true_end_offsets(asked)
         begins = await cluster.begin_offsets(asked)
+        ends |= await _ends_of_records(cluster, begins, ends, committed)
         return {
             topic: records_behind(begins, {p: end for p, end in ends.items() if p.topic == topic}, committed)
             for topic in sorted(used)
@@ -117,3 +123,23 @@ class LagReport:
             await producer.abandon()
         if cluster is not None:
             await cluster.stop()
+
+
+async def _ends_of_records(
+    cluster: Cluster, begins: Mapping[Partition, int], ends: Mapping[Partition, int], committed: Mapping[Partition, int]
+) -> dict[Partition, int]:
+    """For partitions that a group has nearly finished, the end as if only records had offsets.
+
+    Marks of transactions and fences have some too: nobody finishes those, and an idle group would never be done.
+    """
+    starts = {place: max(begins[place], committed.get(place, 0)) for place in ends}
+    near = {place: start for place, start in starts.items() if 0 < ends[place] - start <= _NEARLY}
+    try:
+        answers = await cluster.fetch(near) if near else []
+    except OffsetGone:
+        return {}  # retention has removed some of it meanwhile
+    return {
+        answer.partition: near[answer.partition] + len(admitted(answer.records))
+        for answer in answers
+        if answer.next_offset >= ends[answer.partition]
+    }

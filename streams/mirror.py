@@ -28,7 +28,8 @@ from streams.lag_report import LagReport
 from streams.lease_keeper import LeaseKeeper
 from streams.leases import Lease, Leases
 from streams.mirror_metrics import MirrorMetrics
-from streams.mirror_session import Ending, Session, Shared
+from streams.mirror_session import Ending, Session
+from streams.mirror_shared import Shared
 from streams.redis_log import RedisLog
 from streams.topics import ensure
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from runtime.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streams.mirror_record import Mirrored
 
 
 class MirrorMetrics:
-    """Declared once a process. A stream is one of six names, a topic one of ten: both are safe as labels."""
+    """Declared once a process. A stream is one of six names, a topic one of ten: both are safe as labels.
+
+    Consumer groups of a stream are what operators made there: a handful.
+    """
 
     def __init__(self, metrics: Metrics) -> None:
         self.entries = metrics.counter(
@@ -30,9 +40,35 @@ class MirrorMetrics:
             "mirror_failures_total", "Times a server failed a stream; it is taken up again.", ("stream", "server")
         )
         self.trimmed = metrics.counter("stream_trimmed_total", "Entries removed behind every reader.", ("stream",))
+        self.trimmed_unread = metrics.counter(
+            "stream_trimmed_unread_total",
+            "Entries removed that a consumer group had not finished, about.",
+            ("stream", "consumer_group"),
+        )
+        self.trim_pressure = metrics.gauge(
+            "stream_trim_pressure_ratio",
+            "How near a consumer group is to losing entries by its silence, their age or the stream's memory; 1: now.",
+            ("stream", "consumer_group"),
+        )
+        self.unread_seconds = metrics.gauge(
+            "stream_unread_seconds",
+            "Age of the oldest entry that a group has not finished.",
+            ("stream", "consumer_group"),
+        )
+        self.memory_bytes = metrics.gauge("stream_memory_bytes", "Memory of a stream in Redis, estimated.", ("stream",))
         self.lag_entries = metrics.gauge("stream_lag_entries", "Entries not mirrored yet.", ("stream",))
         self.lag_seconds = metrics.gauge("stream_lag_seconds", "Age of the oldest of them.", ("stream",))
         self.consumer_lag = metrics.gauge("consumer_lag_messages", "Records the workers have not finished.", ("topic",))
         self.lag_observed = metrics.gauge(
             "lag_observed_timestamp_seconds", "When the lag was last measured, Unix time."
         )
+
+    def mirrored(self, stream: str, made: Sequence[Mirrored], fresh: Sequence[Mirrored], now_ms: float) -> None:
+        """Count a batch: `made` was read, `fresh` of it sent and acknowledged just now."""
+        invalid = sum(item.invalid for item in fresh)
+        self.entries.labels(stream, "sent").inc(len(fresh) - invalid)
+        self.entries.labels(stream, "invalid").inc(invalid)
+        self.entries.labels(stream, "skipped").inc(len(made) - len(fresh))
+        stage = self.stage_seconds.labels("stream_kafka", stream)
+        for item in fresh:
+            stage.observe(max(0.0, now_ms - item.id.ms) / 1000)

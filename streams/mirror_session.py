@@ -22,14 +22,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from contracts.names import Stream, kafka_topic, redis_stream, topic_of
-from runtime.lag import StageLag
 from runtime.logs import get_logger
-from streams import log_tail
+from streams import kafka_transactions, log_tail
 from streams.epochs import FENCE_KEY, fence_headers, lookback
 from streams.kafka_connection import not_ready
 from streams.kafka_log import Cluster, Partition, partition_for
@@ -45,24 +43,19 @@ from streams.mirror_plan import (
     start_after,
 )
 from streams.mirror_record import Mirrored, mirrored
+from streams.mirror_trim import Trimming
 from streams.records import Outgoing
-from streams.stream_readers import readers
 from streams.topics import ensure
-from streams.trim_plan import Kept
 
 if TYPE_CHECKING:
-    from runtime.clock import Clock
-    from runtime.settings import Settings
-    from streams.leases import Lease, Leases
-    from streams.mirror_metrics import MirrorMetrics
-    from streams.redis_log import Entry, RedisLog
+    from streams.leases import Lease
+    from streams.mirror_shared import Shared
+    from streams.redis_log import Entry
 
 _log = get_logger(__name__)
 
 _BLOCK_S = 0.5
 _LOOK_S = 1.0
-_TRIM_S = 5.0
-_PAGE = 1_000
 # After this long without a word with Kafka, a restart of it may have gone unnoticed: clients connect again
 # silently.
 _UNWATCHED_S = 0.05
@@ -76,17 +69,6 @@ class Ending(StrEnum):
     STOPPED = "asked to stop"
     LEASE_LOST = "lease lost"
     CHANGED = "a server is not the one it was"
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What the streams of one process have in common."""
-
-    settings: Settings
-    redis: RedisLog
-    leases: Leases
-    clock: Clock
-    metrics: MirrorMetrics
 
 
 class Session:
@@ -121,15 +103,17 @@ class Session:
         self._metrics = shared.metrics
         self._taken_up = taken_up
         self._cluster = Cluster(settings.kafka)
+        # Fixed for all owners of the stream, so that a new one shuts the former one out.
+        self._transactional_id = f"{settings.prefix}.mirror.{stream.value}" if settings.mirror.transactions else None
         self._producer = Producer(settings.kafka)
         self._partitions = 0
         self._cluster_epoch = ""
         self._run_id = ""
         self._ids_tell = True
         self._position = START
-        self._kept = Kept()
+        self._trimming = Trimming(shared, stream)
         self._count = next_read_count(0, 0, 0, settings.mirror.batch_entries)
-        self._watched_s = self._looked_s = self._trimmed_s = 0.0
+        self._watched_s = self._looked_s = 0.0
         self._memory = Memory()
 
     async def run(self, stop: asyncio.Event) -> Ending:
@@ -141,7 +125,7 @@ class Session:
         try:
             await self._cluster.start()
             await ensure(self._cluster, self._settings)
-            await self._producer.start()
+            self._producer = await kafka_transactions.start(self._settings.kafka, self._transactional_id)
             if not await self._take_up():
                 return Ending.LEASE_LOST
             self._taken_up()
@@ -151,6 +135,7 @@ class Session:
                     return ending
             return Ending.STOPPED
         finally:
+            self._trimming.end()
             await self._producer.abandon()
             await self._cluster.stop()
 
@@ -171,7 +156,7 @@ class Session:
             # Redis has restarted: what it forgot comes again, with other ids.
             await self._remember_back_to(StreamId(max(0, kafka_last_id.ms - FORGOTTEN_MS), 0))
         self._position, self._ids_tell = start.after, start.ids_tell
-        await self._count_kept()
+        await self._trimming.begin(start.after)
         self._watched_s = self._clock.monotonic_s()
         self._metrics.resumes.labels(self._stream.value, start.reason).inc()
         _log.info(
@@ -222,16 +207,6 @@ class Session:
             count, known = 8 * count, self._memory.count
             self._memory = await self._remembered(count)
 
-    async def _count_kept(self) -> None:
-        """Learn which entries stand at or below the position; trimming keeps them few."""
-        after = "-"
-        while self._position > START:
-            entries = await self._redis.read_range(self._key, after, str(self._position), _PAGE)
-            if not entries:
-                return
-            self._kept.passed(parse_id(entries[-1].id), len(entries))
-            after = f"({entries[-1].id}"
-
     async def _step(self) -> Ending | None:
         now_s = self._clock.monotonic_s()
         if now_s - self._looked_s >= _LOOK_S:
@@ -268,8 +243,8 @@ class Session:
         if not await self._leases.write_position(self._lease, position):
             return Ending.LEASE_LOST
         self._position = made[-1].id
-        self._kept.passed(self._position, len(entries))
-        self._count_metrics(made, fresh)
+        self._trimming.passed(self._position, len(entries))
+        self._metrics.mirrored(self._stream.value, made, fresh, 1000 * self._clock.wall_s())
         return None
 
     def _fresh(self, made: list[Mirrored]) -> list[Mirrored]:
@@ -282,17 +257,6 @@ class Session:
                 fresh.append(item)
         return fresh
 
-    def _count_metrics(self, made: list[Mirrored], fresh: list[Mirrored]) -> None:
-        name = self._stream.value
-        invalid = sum(item.invalid for item in fresh)
-        self._metrics.entries.labels(name, "sent").inc(len(fresh) - invalid)
-        self._metrics.entries.labels(name, "invalid").inc(invalid)
-        self._metrics.entries.labels(name, "skipped").inc(len(made) - len(fresh))
-        stage = self._metrics.stage_seconds.labels("stream_kafka", name)
-        now_ms = 1000 * self._clock.wall_s()
-        for item in fresh:
-            stage.observe(max(0.0, now_ms - item.id.ms) / 1000)
-
     async def _same_servers(self) -> bool:
         """Whether Redis and Kafka are still those that `_take_up` saw."""
         return await self._redis.run_id() == self._run_id and await self._cluster.incarnation(self._topic) == (
@@ -303,29 +267,7 @@ class Session:
     async def _look(self) -> bool:
         """Tell the lag, and trim now and then; False when the stream went back behind the position."""
         info = await self._redis.stream_info(self._key)
-        last_id = parse_id(info.last_id)
-        if last_id < self._position:
+        if parse_id(info.last_id) < self._position:
             return False
-        oldest_s = 0.0
-        wall_s = self._clock.wall_s()
-        if last_id == self._position:
-            self._kept.settle(info.length)
-        else:
-            for entry in await self._redis.read_range(self._key, f"({self._position}", "+", 1):
-                oldest_s = max(0.0, wall_s - parse_id(entry.id).ms / 1000)
-        lag = StageLag(max(0, info.length - self._kept.count), oldest_s, wall_s)
-        self._metrics.lag_entries.labels(self._stream.value).set(lag.count)
-        self._metrics.lag_seconds.labels(self._stream.value).set(lag.oldest_s)
-        await self._redis.write_lag(f"mirror:{self._stream.value}", lag.to_json())
-        if info.length and self._clock.monotonic_s() - self._trimmed_s >= _TRIM_S:
-            self._trimmed_s = self._clock.monotonic_s()
-            await self._trim()
+        await self._trimming.look(info, self._position, may_trim=self._holds)
         return True
-
-    async def _trim(self) -> None:
-        needed = [reader.needs for reader in await readers(self._redis, self._key) if reader.live]
-        min_id = self._kept.min_id(self._settings.mirror.keep_entries, needed)
-        if min_id is not None and self._holds():
-            removed = await self._redis.trim_before(self._key, str(min_id))
-            self._kept.trimmed(removed)
-            self._metrics.trimmed.labels(self._stream.value).inc(removed)

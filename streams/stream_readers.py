@@ -1,51 +1,43 @@
-"""Who else reads a Redis stream: consumer groups, and the lowest id that each of them still needs."""
+"""Who else reads a Redis stream: consumer groups, and the oldest entry that each of them has not finished."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from streams.mirror_plan import StreamId, parse_id
+from streams.trim_plan import Need
 
 if TYPE_CHECKING:
     from streams.redis_log import RedisLog
 
-# A group whose consumers have all been silent for longer does not hold trimming back: a dead one would for
-# ever.
-DEAD_S = 3600.0
+# What a group without any consumer counts as: nobody has ever read with it, or everybody left.
+_NOBODY_MS = float("inf")
 
 
-class Reader(NamedTuple):
-    """One consumer group. `needs`: its lowest pending id, else the first it has not been given."""
+async def needs(log: RedisLog, stream: str) -> list[Need]:
+    """What the consumer groups of a stream that exists need; raises ServerMissing as `RedisLog` does.
 
-    group: str
-    needs: StreamId
-    idle_s: float
-
-    @property
-    def live(self) -> bool:
-        """Whether trimming waits for it."""
-        return self.idle_s < DEAD_S
-
-
-async def readers(log: RedisLog, stream: str) -> list[Reader]:
-    """The consumer groups of a stream that exists; raises ServerMissing as `RedisLog` does.
-
-    A group without any consumer counts as dead: nobody has ever read with it, or everybody left.
+    A few commands for each group.
     """
     found = []
     for row in await log.call("XINFO", "GROUPS", stream):
         group = _named(row)
         name = group["name"].decode()
         pending = await log.call("XPENDING", stream, name)
-        needs = (
+        lowest = (
             parse_id(pending["min"].decode())
             if pending["pending"]
             else parse_id(group["last-delivered-id"].decode()).next()
         )
         consumers = [_named(consumer) for consumer in await log.call("XINFO", "CONSUMERS", stream, name)]
-        idle_s = min((int(consumer["idle"]) / 1000 for consumer in consumers), default=DEAD_S)
-        found.append(Reader(name, needs, idle_s))
+        idle_ms = min((float(consumer["idle"]) for consumer in consumers), default=_NOBODY_MS)
+        found.append(Need(name, await _existing(log, stream, lowest), idle_ms))
     return found
+
+
+async def _existing(log: RedisLog, stream: str, lowest: StreamId) -> StreamId | None:
+    entries = await log.read_range(stream, str(lowest), "+", 1)
+    return parse_id(entries[0].id) if entries else None
 
 
 def _named(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a reply, flat or as a map
