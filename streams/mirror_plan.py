@@ -27,8 +27,10 @@ from streams.records import Partition, Record
 # Records of each partition that a new owner reads at least: several batches, since a batch may go to one partition, and
 # late ones of former owners may stand behind it.
 TAIL_COUNT = 4_000
-# What Redis may have forgotten when it restarts (appendfsync everysec: up to two seconds), and the relay's margin.
-FORGOTTEN_MS = 10_000
+# What Redis may have forgotten beyond its stored position when it restarts (appendfsync everysec: up to two seconds).
+_FORGOTTEN_MS = 10_000
+# For so long after a restart of Redis relays may publish again what it forgot.
+_REPEATS_MS = 900_000
 # Dedupe ids of sent entries: for as long as a relay may need to publish again what Redis forgot; a few hundred bytes
 # each, so at most some 20 MB a stream.
 _REMEMBER_S = 60.0
@@ -172,6 +174,42 @@ def start_after(
     if stream_last_id < max(position, kafka_last_id):
         return Start(START, ids_tell=False, reason="Redis went back in time")
     return Start(position, ids_tell=True, reason="position stored" if stored else "no position stored")
+
+
+class Era(NamedTuple):
+    """One life of Redis, from a restart to the next, as mirrors see it; it is kept beside the position.
+
+    When Redis restarts it may have forgotten entries, and relays publish them again: under new ids, with the dedupe ids
+    that they had. So for a while every owner must know all dedupe ids in Kafka from `know_from` on.
+    """
+
+    run_id: str
+    since_ms: int
+    know_from: StreamId
+
+    def fields(self) -> dict[str, str | int]:
+        """As they stand in the checkpoint."""
+        return {"run_id": self.run_id, "since_ms": self.since_ms, "know_from": str(self.know_from)}
+
+    def is_over(self, now_ms: float) -> bool:
+        """Whether nothing that Redis forgot is going to come again."""
+        return now_ms - self.since_ms > _REPEATS_MS
+
+
+def era_of(
+    checkpoint: Mapping[str, str], run_id: str, kafka_last_id: StreamId, *, history_ms: float, now_ms: float
+) -> Era:
+    """The era that began when a mirror first met this Redis.
+
+    A Redis that still has a position has lost what came behind it, at most. One that has none may have been emptied:
+    then relays publish again what they processed in the last `history_ms`.
+    """
+    if checkpoint.get("run_id") == run_id and "know_from" in checkpoint:
+        return Era(run_id, int(checkpoint["since_ms"]), parse_id(checkpoint["know_from"]))
+    stored = checkpoint.get("position")
+    kept_ms = parse_id(stored).ms if stored else kafka_last_id.ms - history_ms
+    from_ms = min(kept_ms, kafka_last_id.ms) - _FORGOTTEN_MS
+    return Era(run_id, int(now_ms), StreamId(max(0, int(from_ms)), 0))
 
 
 def next_read_count(count: int, read: int, read_bytes: int, most: int) -> int:

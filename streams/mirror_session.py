@@ -33,11 +33,12 @@ from streams.kafka_connection import not_ready
 from streams.kafka_log import Cluster, Partition, partition_for
 from streams.kafka_producer import Producer
 from streams.mirror_plan import (
-    FORGOTTEN_MS,
     START,
     TAIL_COUNT,
+    Era,
     Memory,
     StreamId,
+    era_of,
     next_read_count,
     parse_id,
     start_after,
@@ -108,7 +109,7 @@ class Session:
         self._producer = Producer(settings.kafka)
         self._partitions = 0
         self._cluster_epoch = ""
-        self._run_id = ""
+        self._era = Era("", 0, START)
         self._ids_tell = True
         self._position = START
         self._trimming = Trimming(shared, stream)
@@ -141,7 +142,7 @@ class Session:
 
     async def _take_up(self) -> bool:
         """Find out where to go on; False when the lease was lost."""
-        self._run_id = await self._redis.run_id()
+        self._era = self._era._replace(run_id=await self._redis.run_id())
         self._cluster_epoch = await self._cluster.epoch()
         self._partitions = await self._producer.partitions(self._topic)
         info = await self._redis.stream_info(self._key)
@@ -152,9 +153,11 @@ class Session:
         start = start_after(checkpoint, self._cluster_epoch, parse_id(info.last_id), kafka_last_id)
         if not start.ids_tell and info.first_id is not None:
             await self._remember_back_to(parse_id(info.first_id))
-        elif checkpoint.get("run_id") != self._run_id:
-            # Redis has restarted: what it forgot comes again, with other ids.
-            await self._remember_back_to(StreamId(max(0, kafka_last_id.ms - FORGOTTEN_MS), 0))
+        now_ms = 1000 * self._clock.wall_s()
+        history_ms = 1000 * self._settings.relay.rewind_history_s
+        self._era = era_of(checkpoint, self._era.run_id, kafka_last_id, history_ms=history_ms, now_ms=now_ms)
+        if not self._era.is_over(now_ms):
+            await self._remember_back_to(self._era.know_from)
         self._position, self._ids_tell = start.after, start.ids_tell
         await self._trimming.begin(start.after)
         self._watched_s = self._clock.monotonic_s()
@@ -238,7 +241,7 @@ class Session:
             "position": entries[-1].id,
             "epoch": self._epoch,
             "cluster_epoch": self._cluster_epoch,
-            "run_id": self._run_id,
+            **self._era.fields(),
         }
         if not await self._leases.write_position(self._lease, position):
             return Ending.LEASE_LOST
@@ -259,7 +262,7 @@ class Session:
 
     async def _same_servers(self) -> bool:
         """Whether Redis and Kafka are still those that `_take_up` saw."""
-        return await self._redis.run_id() == self._run_id and await self._cluster.incarnation(self._topic) == (
+        return await self._redis.run_id() == self._era.run_id and await self._cluster.incarnation(self._topic) == (
             self._cluster_epoch,
             self._partitions,
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -227,11 +229,47 @@ def test_a_redis_that_forgot_everything_is_read_from_its_beginning_without_repea
 
 
 @embedded_only
+def test_what_a_redis_of_an_hour_ago_gets_again_is_known_however_much_it_is(
+    tmp_path: Path, prefix: str, kafka_url: str
+):
+    """Far more than a tail was mirrored since its snapshot, and its relays publish that again under new ids."""
+
+    async def scenario() -> None:
+        port = probes.free_port()
+        settings = settings_for(prefix, f"redis://127.0.0.1:{port}/0", kafka_url, embedded=True)
+        settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"partitions": 1})})
+        redis = await valkey.start_embedded(tmp_path / "redis", port)
+        try:
+            async with bench(settings) as at, at.mirror():
+                await at.publish(range(300))
+                await at.until(300)
+                await eventually(lambda: _position_is_last(at))
+                await at.redis.call("SAVE")
+                await at.publish(range(300, 6300))
+                await at.until(6300)
+                os.kill(redis.pid, signal.SIGKILL)
+                await redis.stop()
+                redis = await valkey.start_embedded(tmp_path / "redis", port)
+                await at.publish(range(300, 6000))
+            async with bench(settings) as at, at.mirror():
+                await at.publish(range(6000, 6500))
+                await at.until(6500)
+                await asyncio.sleep(1.0)
+                assert recount(await at.records(), range(6500)) == CLEAN
+        finally:
+            await redis.stop()
+
+    run(scenario(), timeout_s=90)
+
+
+async def _position_is_last(at: Bench) -> bool:
+    position = await Leases(at.redis, at.settings.prefix).read_position(at.key)
+    return position.get("position") == (await at.redis.stream_info(at.key)).last_id
+
+
+@embedded_only
 def test_a_kafka_that_stands_still_costs_nothing_but_time(tmp_path: Path, prefix: str, redis_url: str):
     async def scenario() -> None:
-        import os
-        import signal
-
         port = probes.free_port()
         settings = settings_for(prefix, redis_url, f"127.0.0.1:{port}", embedded=True)
         broker = await tansu.start(tmp_path / "one", port)

@@ -8,8 +8,10 @@ from streams.mirror_plan import (
     REMEMBER_COUNT,
     START,
     TAIL_COUNT,
+    Era,
     Memory,
     StreamId,
+    era_of,
     next_read_count,
     parse_id,
     seen_in,
@@ -138,3 +140,22 @@ def test_reading_grows_with_a_backlog_of_small_entries_and_shrinks_with_large_on
     assert next_read_count(500, 500, 500 * 1024 * 1024, 500) == 2
     assert next_read_count(2, 2, 2 * 1024 * 1024, 500) == 4
     assert next_read_count(64, 10, 3_000, 500) == 64
+
+
+def era(checkpoint: dict[str, str], run_id: str = "r1", now_ms: float = 90_000_000) -> Era:
+    return era_of(checkpoint, run_id, StreamId(80_000_000, 0), history_ms=3_000_000, now_ms=now_ms)
+
+
+def test_a_redis_that_restarted_may_have_forgotten_what_came_behind_its_position():
+    first = era({"position": "70000000-5"})
+    assert first == Era("r1", 90_000_000, StreamId(69_990_000, 0))
+    stored = {"position": "95000000-0", **{name: str(value) for name, value in first.fields().items()}}
+    assert era(stored, now_ms=91_000_000) == first
+    assert not first.is_over(90_900_000)
+    assert first.is_over(90_900_001)
+    assert era(stored, run_id="r2").know_from == StreamId(79_990_000, 0)
+
+
+def test_of_a_redis_that_was_emptied_all_may_come_again_that_relays_remember():
+    assert era({}).know_from == StreamId(76_990_000, 0)
+    assert era_of({}, "r1", START, history_ms=3_000_000, now_ms=0).know_from == START
