@@ -19,6 +19,7 @@ COPY streams streams
 COPY tables tables
 COPY agents agents
 COPY gateway gateway
+COPY control control
 COPY headrace headrace
 COPY LICENSE ./
 # PYTHONPATH first: other distributions have packages named agents, tables and contracts, too.

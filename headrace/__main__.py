@@ -50,6 +50,14 @@ def gateway() -> None:
 
 
 @app.command()
+def control() -> None:
+    """Serve operators: dead letters and what else they move; send what is requeued."""
+    from headrace import wiring
+
+    raise typer.Exit(wiring.control())
+
+
+@app.command()
 def migrate() -> None:
     """Bring the schema `headrace` in PostgreSQL up to date. The outbox is never touched."""
     from headrace import wiring
@@ -135,12 +143,15 @@ def settings(
 @app.command()
 def token(
     tenant: Annotated[str, typer.Argument(help="The tenant's id.")],
-    channels: Annotated[list[str], typer.Argument(help="Channels or patterns, such as orders:* or tools:search.")],
+    channels: Annotated[
+        list[str] | None, typer.Argument(help="Channels or patterns, such as orders:* or tools:search.")
+    ] = None,
     *,
     hours: Annotated[float, typer.Option(help="Lifetime; cut to auth.max_age_s.", min=0.01)] = 1.0,
-    subject: Annotated[str, typer.Option(help="Who the token is for; shows up in logs.")] = "cli",
+    subject: Annotated[str, typer.Option(help="Who the token is for; shows up in logs and audits.")] = "cli",
+    operator: Annotated[bool, typer.Option("--operator", help="Also opens /v1/control/, for all tenants.")] = False,
 ) -> None:
-    """Mint a token that lets a client listen to a tenant's channels."""
+    """Mint a token that lets a client listen to a tenant's channels, or an operator act."""
     from runtime import tokens
     from runtime.clock import SystemClock
     from runtime.settings import load
@@ -150,9 +161,10 @@ def token(
             load().auth,
             SystemClock(),
             tenant_id=tenant,
-            channels=tuple(channels),
+            channels=tuple(channels or ()),
             subject=subject,
             lifetime_s=hours * 3600,
+            operator=operator,
         )
         typer.echo(minted)
         return 0

@@ -44,6 +44,13 @@ def gateway() -> int:
     return _run("gateway", process.run, _no_probes)
 
 
+def control() -> int:
+    """Run the control process, which serves its probes on its own port; returns the exit status."""
+    from control import run as process  # noqa: PLC0415 - the same
+
+    return _run("control", process.run, _no_probes)
+
+
 def migrate() -> int:
     """Bring the schema `headrace` up to date; returns the exit status."""
     from streams import migrate as process  # noqa: PLC0415 - the same

@@ -1,7 +1,8 @@
 """Tokens that say which tenant a client is and which channels it may have. The only importer of PyJWT.
 
 HS256 with the algorithm pinned; `iss`, `aud`, `exp` and `sub` are required. Claims `tenant_id` and `channels`
-(patterns, see contracts.names.channel_matches) are ours.
+(patterns, see contracts.names.channel_matches) are ours. `scope` holds words with spaces between (RFC 8693); `operator`
+opens the control process' API, for all tenants, and the subject is the name in its audit.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from runtime.settings import AuthSettings
 
 MIN_SECRET_BYTES = 32
+OPERATOR = "operator"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class TokenClaims:
     channels: tuple[str, ...]
     subject: str
     expires_s: float
+    operator: bool = False
 
 
 def secret_of(settings: AuthSettings) -> str:
@@ -47,9 +50,19 @@ def secret_of(settings: AuthSettings) -> str:
 
 
 def mint(
-    settings: AuthSettings, clock: Clock, *, tenant_id: str, channels: tuple[str, ...], subject: str, lifetime_s: float
+    settings: AuthSettings,
+    clock: Clock,
+    *,
+    tenant_id: str,
+    channels: tuple[str, ...],
+    subject: str,
+    lifetime_s: float,
+    operator: bool = False,
 ) -> str:
-    """A signed token for one tenant and its channel patterns; `lifetime_s` is cut to `auth.max_age_s`."""
+    """A signed token for one tenant and its channel patterns; `lifetime_s` is cut to `auth.max_age_s`.
+
+    With `operator` it also opens the control process' API, for all tenants.
+    """
     issued_s = clock.wall_s()
     payload = {
         "iss": settings.issuer,
@@ -60,6 +73,8 @@ def mint(
         "tenant_id": tenant_id,
         "channels": list(channels),
     }
+    if operator:
+        payload["scope"] = OPERATOR
     return jwt.encode(payload, secret_of(settings), algorithm="HS256")
 
 
@@ -103,4 +118,6 @@ def _claims(payload: dict[str, object]) -> TokenClaims:
         raise TokenError(reason="bad_claims")
     if not isinstance(expires, int):
         raise TokenError(reason="bad_claims")
-    return TokenClaims(TenantId(tenant_id), tuple(channels), str(payload["sub"]), float(expires))
+    scope = payload.get("scope", "")
+    operator = isinstance(scope, str) and OPERATOR in scope.split(" ")
+    return TokenClaims(TenantId(tenant_id), tuple(channels), str(payload["sub"]), float(expires), operator)

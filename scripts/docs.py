@@ -21,7 +21,7 @@ from runtime.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-PACKAGES_WITH_METRICS = ("reliability", "streams", "tables", "agents", "gateway")
+PACKAGES_WITH_METRICS = ("reliability", "streams", "tables", "agents", "gateway", "control")
 DIFF_LINES = 20
 
 

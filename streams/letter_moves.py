@@ -23,6 +23,8 @@ MAX_WHY_CHARS = 500
 MAX_ACTOR_CHARS = 200
 # Who can be given letters back: the relay, and the consumers that have a retry topic.
 REQUEUED_TO = frozenset({RELAY, *(consumer.value for consumer in Consumer)})
+# What an automatic requeue says that it was asked: which rule it follows.
+RULE = "rule"
 # What a letter died of when nothing was heard of its requeue.
 NO_ANSWER = "NoAnswer"
 
@@ -61,7 +63,8 @@ _CANCEL = """
 WITH ended AS (
     UPDATE headrace.requeue SET outcome = $2, ended_at = clock_timestamp() WHERE id = $1 AND ended_at IS NULL
 )
-UPDATE headrace.dead_letter SET state = 'dead', waiting = false WHERE requeue_id = $1 AND waiting RETURNING id"""
+UPDATE headrace.dead_letter SET state = 'dead', waiting = false, requeue_count = requeue_count - 1
+WHERE requeue_id = $1 AND waiting RETURNING id"""
 _END_ALL_DONE = """
 UPDATE headrace.requeue SET outcome = 'done', ended_at = clock_timestamp()
 WHERE ended_at IS NULL AND NOT EXISTS (
@@ -99,9 +102,11 @@ class Asked:
 
 
 async def requeue(
-    connection: Connection, which: LetterFilter, order: Order, *, rate_per_s: float, automatic: bool = False
+    connection: Connection, which: LetterFilter, order: Order, *, rate_per_s: float, rule: str | None = None
 ) -> Asked | None:
     """Order that dead letters are sent again, to the consumer that failed only; None when the filter means none.
+
+    `rule` names the error class whose rule asks for it, when nobody did.
 
     Letters in any other state are left alone, so asking twice has one effect; so are those of sources that take nothing
     back (REQUEUED_TO).
@@ -109,8 +114,8 @@ async def requeue(
     given = {
         "actor": order.actor,
         "why": order.why,
-        "asked": json.dumps(which.as_json()),
-        "automatic": automatic,
+        "asked": json.dumps(which.as_json() if rule is None else {RULE: rule}),
+        "automatic": rule is not None,
         "rate": rate_per_s,
         "sources": list(REQUEUED_TO),
     }

@@ -43,7 +43,7 @@ def test_every_setting_in_the_compose_file_exists(name: str):
 
 def test_the_health_url_of_each_service_has_the_port_that_its_process_listens_on():
     settings = Settings.model_construct()
-    for name in ("relay", "mirror", "worker", "gateway"):
+    for name in ("relay", "mirror", "worker", "gateway", "control"):
         port = getattr(settings, name).port
         assert OURS[name]["environment"]["HEALTH_URL"] == f"http://127.0.0.1:{port}/healthz"
 
@@ -53,7 +53,7 @@ def test_prometheus_scrapes_every_process_on_its_port():
     targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in config["scrape_configs"]}
     settings = Settings.model_construct()
     assert targets == {
-        name: [f"{name}:{getattr(settings, name).port}"] for name in ("relay", "mirror", "worker", "gateway")
+        name: [f"{name}:{getattr(settings, name).port}"] for name in ("relay", "mirror", "worker", "gateway", "control")
     }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("contracts", "runtime", "reliability", "streams", "tables", "agents", "gateway", "headrace")
+PACKAGES = ("contracts", "runtime", "reliability", "streams", "tables", "agents", "gateway", "control", "headrace")
 
 
 def modules() -> list[Path]:

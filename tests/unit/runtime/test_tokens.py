@@ -38,6 +38,18 @@ def test_a_minted_token_says_who_and_what():
     assert claims.expires_s <= SystemClock().wall_s() + SETTINGS.max_age_s
 
 
+def test_only_a_scope_that_names_operators_makes_one():
+    assert all(tokens.verify(SETTINGS, signed(scope=scope)).operator for scope in ("operator", "x operator"))
+    for scope in ("", "operators", ["operator"], None):
+        assert not tokens.verify(SETTINGS, signed(scope=scope)).operator
+
+
+def test_a_minted_token_is_an_operators_only_when_asked_for():
+    for operator in (True, False):
+        given = {"tenant_id": "t", "channels": (), "subject": "ann", "lifetime_s": 60.0, "operator": operator}
+        assert tokens.verify(SETTINGS, tokens.mint(SETTINGS, SystemClock(), **given)).operator is operator  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("token", "reason"),
     [

@@ -1,0 +1,83 @@
+"""The HTTP application: probes for everybody, everything below /v1/control for operators only.
+
+A part brings its routes; what its handlers raise becomes problem+json here. Who asks is verified before a handler runs,
+and is found with `operator_of`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from contracts.errors import HeadraceError, QueryError
+from runtime.http import add_probes
+from runtime.problem import CONTENT_TYPE, Problem
+from runtime.tokens import TokenClaims
+
+if TYPE_CHECKING:
+    from control.observed import ControlMetrics
+    from control.operators import Operators
+    from runtime.health import Health
+    from runtime.metrics import Metrics
+
+ROOT = "/v1/control"
+BODY_BYTES = 65_536
+_OPERATOR = web.RequestKey("operator", TokenClaims)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def application(
+    operators: Operators, counted: ControlMetrics, health: Health, metrics: Metrics, routes: Iterable[web.RouteDef]
+) -> web.Application:
+    """The aiohttp application with probes and these routes."""
+
+    @web.middleware
+    async def operators_only(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path == ROOT or request.path.startswith(f"{ROOT}/"):
+            request[_OPERATOR] = operators.admit(request.headers.get("Authorization", ""))
+            _check_body(request)
+        return await handler(request)
+
+    @web.middleware
+    async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await _answer(request, handler)
+        counted.requests.labels(request.method, str(response.status)).inc()
+        return response
+
+    app = web.Application(middlewares=[answered, operators_only], client_max_size=BODY_BYTES)
+    add_probes(app, health, metrics)
+    app.add_routes(routes)
+    return app
+
+
+def operator_of(request: web.Request) -> TokenClaims:
+    """Who asks."""
+    return request[_OPERATOR]
+
+
+def _check_body(request: web.Request) -> None:
+    """A form of another site cannot send this type without asking first."""
+    if request.method not in ("GET", "HEAD") and request.content_type != "application/json":
+        raise Problem(415, "send JSON, with Content-Type: application/json")
+
+
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return _refusal(problem)
+    except QueryError as error:
+        return _refusal(Problem(400, str(error), {"field": error.field, "limit": error.limit, "value": error.value}))
+    except HeadraceError as error:
+        return _refusal(Problem(503, str(error), headers={"Retry-After": "5"}))
+    except web.HTTPException as error:
+        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return _refusal(Problem(error.status, f"{request.method} {request.path}: {error.reason}", headers=allow))
+
+
+def _refusal(problem: Problem) -> web.Response:
+    headers = {"Cache-Control": "no-store", **problem.headers, "Content-Type": CONTENT_TYPE}
+    return web.Response(status=problem.status, body=problem.body(), headers=headers)
