@@ -28,8 +28,8 @@ Measurement = Callable[[argparse.Namespace, Broker, Cores], Awaitable[list[Line]
 
 def main() -> int:
     """0 when every answer was right."""
-    if sys.argv[1:2] == ["recovery"]:
-        return subprocess.call([sys.executable, "-m", "bench.recovery", *sys.argv[2:]])
+    if sys.argv[1:2] in (["recovery"], ["relay"]):
+        return subprocess.call([sys.executable, "-m", f"bench.{sys.argv[1]}", *sys.argv[2:]])
     options = _parser().parse_args()
     try:
         return asyncio.run(_measured(options))
@@ -109,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     _store(command)
     command.add_argument("--events", type=int, default=2_000_000, help="events of each run, 2,000,000")
     command.add_argument("--most-keys", type=int, default=KEYS[-1], help=f"leave out larger ones, {KEYS[-1]:,}")
+    commands.add_parser("relay", help="a relay's drain and latency, also beside a paused tenant; see relay --help")
     commands.add_parser("recovery", help="time until restored rows are ready; its own options: recovery --help")
     return parser
 

@@ -141,11 +141,12 @@ class Relay:
 
     async def _scanned(self, connection: Connection, scan: Scan, limit: int) -> int:
         begin_s = self._clock.monotonic_s()
-        top_id, xmin, xmax, seen = await outbox_table.peek(connection, scan, limit)  # step 1
+        most = relay_plan.rows_to_see(limit, self._settings.relay.shards)
+        top_id, xmin, xmax, seen = await outbox_table.peek(connection, scan, most)  # step 1
         now_s = self._clock.monotonic_s()
         found = Found(top_id, seen[0].id if seen else None, now_s - begin_s, xmin, xmax)
         self._plan = relay_plan.observe(self._plan, scan, found, now_s, self._settings.relay.young_row_s)
-        return await self._work.deal_with(connection, scan.lane, seen, self._look) if seen else 0
+        return await self._work.deal_with(connection, scan.lane, seen, self._look, limit) if seen else 0
 
     async def _serve_queues(self, connection: Connection, limit: int) -> int:
         """One batch of rows on hold that need not wait any more."""
@@ -158,7 +159,7 @@ class Relay:
             self._lift_due_s = now_s + _LIFT_EVERY_S
         queues = self._work.quota.due(self._look.queues)
         seen = await hold_table.peek(connection, queues, limit) if queues else []
-        return await self._work.deal_with(connection, Lane.HELD, seen, self._look) if seen else 0
+        return await self._work.deal_with(connection, Lane.HELD, seen, self._look, limit) if seen else 0
 
     async def _keep_hint(self, connection: Connection) -> None:
         (kept_s, kept_id), now_s = self._hint_kept, self._clock.monotonic_s()

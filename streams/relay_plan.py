@@ -39,6 +39,9 @@ _SAMPLE_EVERY_S = 1.0
 _HIGHEST_ID = 2**63 - 1
 # An instant in the server, unless its process is suspended right there.
 SETTLE_S = 0.5
+SHARDS = 64
+# A look at so many rows takes 10 ms; most of them are another relay's.
+_MOST_SEEN = 5_000
 # So many polls in a row find nothing before the pause begins to grow.
 _PATIENT_POLLS = 50
 
@@ -151,8 +154,13 @@ def shards_of(seen: Iterable[Seen]) -> list[int]:
     return list(dict.fromkeys(row.shard for row in seen))
 
 
-def take(seen: Iterable[Seen], shards: Iterable[int], batch_bytes: int) -> list[int]:
-    """Ids of the rows to publish now: those of our shards, in order, up to `batch_bytes` of payload, but at least one.
+def rows_to_see(limit: int, shards: int) -> int:
+    """How many waiting rows to look at for `limit` of them to be in our part of the 64 shards, if they are spread."""
+    return min(limit * -(-SHARDS // shards), max(limit, _MOST_SEEN))
+
+
+def take(seen: Iterable[Seen], shards: Iterable[int], most_rows: int, most_bytes: int) -> list[int]:
+    """Ids of the rows to publish now: those of our shards, in order, up to that many and that much payload, but one.
 
     Cut from the end only: within an aggregate, which is within a shard, nothing is left out in between.
     """
@@ -163,7 +171,7 @@ def take(seen: Iterable[Seen], shards: Iterable[int], batch_bytes: int) -> list[
         if row.shard not in ours:
             continue
         total_bytes += row.payload_bytes
-        if ids and total_bytes > batch_bytes:
+        if len(ids) >= most_rows or (ids and total_bytes > most_bytes):
             break
         ids.append(row.id)
     return ids

@@ -39,7 +39,7 @@ class Work:
         # Published and committed, but the markers were not told to expire yet.
         self._unexpired: list[NewEntry] = []
 
-    async def deal_with(self, connection: Connection, lane: Lane, seen: Sequence[Seen], now: Look) -> int:
+    async def deal_with(self, connection: Connection, lane: Lane, seen: Sequence[Seen], now: Look, limit: int) -> int:
         """Publish, bury or hold the rows seen whose shards are free; for how many of them something has changed.
 
         Args:
@@ -47,6 +47,7 @@ class Work:
             lane: where the rows were seen, for the metrics.
             seen: in order of id.
             now: which tenants' rows are held.
+            limit: most rows to claim.
 
         Raises:
             ServerMissing: Redis is down; what the transaction did must be rolled back, and the rows come again.
@@ -56,7 +57,7 @@ class Work:
             paused |= self.quota.limited(now.queues)
         async with connection.transaction():
             shards = await outbox_table.lock_shards(connection, relay_plan.shards_of(seen), settings.shards)  # step 2
-            ids = relay_plan.take(seen, shards, settings.batch_bytes)
+            ids = relay_plan.take(seen, shards, limit, settings.batch_bytes)
             if not ids:
                 return 0
             rows = await outbox_table.claim(connection, ids)  # step 3

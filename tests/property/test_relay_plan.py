@@ -49,7 +49,7 @@ def look(plan: ScanPlan, table: Table, now_s: float, shards: range) -> tuple[Sca
     scan = relay_plan.next_scan(plan, now_s)
     found, seen = table.peek(scan)
     plan = relay_plan.observe(plan, scan, found, now_s, YOUNG_S)
-    taken = relay_plan.take(seen, shards, 10_000)
+    taken = relay_plan.take(seen, shards, LIMIT, 10_000)
     table.waiting -= set(taken)
     table.published += taken
     return plan, scan.lane
@@ -158,16 +158,27 @@ def test_sweeps_reach_every_id_below_the_hint(low_id: int, took_s: float):
 rows = st.lists(st.builds(Seen, st.integers(1, 10**6), st.integers(0, 63), st.integers(0, 1000)), max_size=40)
 
 
-@given(rows, st.sets(st.integers(0, 63)), st.integers(1, 5000))
-def test_what_is_taken_is_a_prefix_of_our_shards_within_the_bytes(seen: list[Seen], shards: set[int], most: int):
+@given(rows, st.sets(st.integers(0, 63)), st.integers(1, 30), st.integers(1, 5000))
+def test_what_is_taken_is_a_prefix_of_our_shards_within_the_bytes(
+    seen: list[Seen], shards: set[int], most_rows: int, most: int
+):
     ours = [row for row in seen if row.shard in shards]
-    taken = relay_plan.take(seen, shards, most)
+    taken = relay_plan.take(seen, shards, most_rows, most)
     assert taken == [row.id for row in ours[: len(taken)]]
     total = sum(row.payload_bytes for row in ours[: len(taken)])
     assert len(taken) == 1 or total <= most
     assert bool(taken) == bool(ours)
-    if len(taken) < len(ours):
+    assert len(taken) <= most_rows
+    if len(taken) < min(len(ours), most_rows):
         assert total + ours[len(taken)].payload_bytes > most
+
+
+@given(st.integers(1, 10_000), st.integers(1, 64))
+def test_a_relay_looks_at_more_rows_the_fewer_shards_it_takes(limit: int, shards: int):
+    rows_to_see = relay_plan.rows_to_see(limit, shards)
+    assert limit <= rows_to_see <= max(limit, 5_000)
+    assert rows_to_see == max(limit, 5_000) or rows_to_see * shards >= limit * 64
+    assert relay_plan.rows_to_see(limit, 64) == limit
 
 
 @given(st.integers(0, 10**6), st.floats(0.001, 1), st.floats(1, 60))
