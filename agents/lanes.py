@@ -148,16 +148,14 @@ class Lanes:
         return None
 
     def wait(self, item: Item, due_ms: int, now_ms: int) -> None:
-        """A running record failed: it is the head of its lane again, and runs at `due_ms`. It is to be written down."""
+        """A running record failed: it is back at its place, and runs at `due_ms`. It is to be written down."""
         held = self._stopped(item)
         self.waiting_count += 1
         item.due_ms = due_ms
         item.stored = True
         self._forget(item)
+        insort(held.items, held.items.pop(0), key=_by_place)
         self._settle(item.lane, held, now_ms)
-        if held.state is _State.WAITING:
-            for behind in held.items[1:]:
-                self._put_aside(behind)
 
     def remove(self, item: Item, now_ms: int) -> None:
         """A running record is done, or dead."""
@@ -192,6 +190,8 @@ class Lanes:
             self._unready(lane, held)
             held.state = _State.WAITING
             self._due.set(lane, held.items[0].due_ms)
+            for behind in held.items[1:]:
+                self._put_aside(behind)
         elif held.state is not _State.READY:
             self._due.drop(lane)
             held.state = _State.READY

@@ -77,6 +77,7 @@ class LanesMachine(RuleBasedStateMachine):
     def fails(self, data: st.DataObject, delay_ms: int) -> None:
         if self.running:
             failed = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
+            self.left[failed.lane].sort(key=lambda each: each.place)  # letters may have come that stand before it
             self.lanes.wait(failed, self.now_ms + delay_ms, self.now_ms)
 
     @rule(data=st.data())
@@ -107,7 +108,7 @@ class LanesMachine(RuleBasedStateMachine):
         assert all(self.lanes.runs(one) == (one in self.running) for queue in self.left.values() for one in queue)
 
 
-LanesMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+LanesMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestLanes = LanesMachine.TestCase
 
 
