@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from contracts.errors import HeadraceError, RateLimited, Shed
+from gateway import control
 from gateway.pages import SECURITY, add_pages
 from gateway.problem import CONTENT_TYPE, Problem, overloaded
 from gateway.tables import ROOT
@@ -24,6 +25,7 @@ from runtime.http import add_probes
 
 if TYPE_CHECKING:
     from gateway.auth import Caller, Doorkeeper
+    from gateway.control import Control
     from gateway.load import Load
     from gateway.tables import Tables
     from runtime.clock import Clock
@@ -39,9 +41,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Rest:
     """The handlers and what they need."""
 
-    def __init__(self, doorkeeper: Doorkeeper, tables: Tables, load: Load, clock: Clock) -> None:
+    def __init__(self, doorkeeper: Doorkeeper, tables: Tables, control: Control, load: Load, clock: Clock) -> None:
         self._doorkeeper = doorkeeper
         self._tables = tables
+        self._control = control
         self._load = load
         self._clock = clock
 
@@ -54,6 +57,8 @@ class Rest:
         app.router.add_post("/v1/session", self.sign_in)
         app.router.add_delete("/v1/session", self.sign_out)
         app.router.add_get(ROOT + "{path:.*}", self.tables)
+        for method in ("GET", "POST"):
+            app.router.add_route(method, control.ROOT + "{path:.*}", self.control)
         return app
 
     async def who(self, request: web.Request) -> web.Response:
@@ -90,6 +95,15 @@ class Rest:
                 place.overloaded()
         return web.Response(status=answer.status, body=answer.body, headers={**_NO_STORE, **answer.headers})
 
+    async def control(self, request: web.Request) -> web.StreamResponse:
+        """/v1/control/…: what the control process answers an operator."""
+        headers = _headers(request)
+        if request.method != "GET":
+            self._doorkeeper.check_origin(headers)
+        caller = self._doorkeeper.admit(headers)
+        await self._load.request(caller.claims.tenant_id, "control")
+        return await self._control.hand_on(caller, request)
+
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -114,7 +128,9 @@ async def _token(request: web.Request) -> str:
 
 def _described(caller: Caller) -> dict[str, object]:
     claims = caller.claims
-    return {"tenant_id": claims.tenant_id, "channels": claims.channels, "expires_s": claims.expires_s}
+    return {"tenant_id": claims.tenant_id, "channels": claims.channels, "expires_s": claims.expires_s} | (
+        {"operator": True} if claims.operator else {}
+    )
 
 
 def _headers(request: web.Request) -> dict[str, str]:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gateway.auth import Doorkeeper
 from gateway.closing import Code, drain
+from gateway.control import Control
 from gateway.feed import Feed
 from gateway.front import Front
 from gateway.hub import Hub
@@ -85,7 +86,8 @@ class _Gateway:
         self._load = Load(settings, self._redis, clock, metrics)
         self._opener = Opener(gateway, doorkeeper, self._feed, self._hub, recall, clock, counted, self._load)
         self._tables = Tables(gateway)
-        app = Rest(doorkeeper, self._tables, self._load, clock).application(health, metrics)
+        self._control = Control(gateway)
+        app = Rest(doorkeeper, self._tables, self._control, self._load, clock).application(health, metrics)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_FLUSH_S)
 
     async def serve(self, stop: asyncio.Event) -> None:
@@ -139,6 +141,7 @@ class _Gateway:
         for client in list(self._hub.clients):
             client.abort()
         await self._tables.stop()
+        await self._control.stop()
         await self._runner.cleanup()
         await self._load.stop()
         await self._redis.close()
