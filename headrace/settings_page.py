@@ -37,11 +37,16 @@ def _section(title: str, text: str, fields: Mapping[str, Any], group: str = "") 
     if text:
         yield from (text, "")
     yield from ("| environment | type and limits | default | effect |", "|---|---|---|---|")
+    inner = {name: field for name, field in fields.items() if _is_group(field)}
     for name, field in fields.items():
+        if name in inner:
+            continue
         path = "__".join(part.upper() for part in (group, name) if part)
         kind = " ".join([_type(field.annotation), *_limits(field.metadata)])
         yield f"| `HEADRACE_{path}` | {kind} | {_default(field.default)} | {field.description.strip()} |"
     yield ""
+    for name, field in inner.items():
+        yield from _section(f"{title}.{name}", field.description, field.annotation.model_fields, f"{group}__{name}")
 
 
 def _is_group(field: Any) -> bool:  # noqa: ANN401 - a pydantic FieldInfo, which only runtime.settings may import

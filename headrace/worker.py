@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from agents import audio, backfill, experiments, orders, retrieval, tool_calls
+from agents import adapter, audio, backfill, experiments, orders, retrieval, task_bridge, tool_calls
 from agents.burial import Burial
 from agents.host import AgentHost
 from agents.metrics import AgentMetrics
@@ -21,6 +21,8 @@ from headrace import guard
 from headrace.table_views import table_views
 from headrace.worker_app import HeadraceApp, end_process, faust_options
 from headrace.worker_web import WorkerWeb
+from reliability.pools.metrics import PoolMetrics
+from reliability.registry import Reliability
 from runtime.clock import Clock, SystemClock
 from runtime.health import Health
 from runtime.metrics import Metrics
@@ -36,7 +38,7 @@ def build(settings: Settings, clock: Clock) -> HeadraceApp:
     """The worker's application, not started.
 
     Raises:
-        SettingsError: another package stands in for one of ours.
+        SettingsError: another package stands in for one of ours, or one is missing.
     """
     guard.own_packages()
     app = HeadraceApp(**faust_options(settings))
@@ -52,6 +54,9 @@ def build(settings: Settings, clock: Clock) -> HeadraceApp:
     audio.register(host)
     retrieval.register(host)
     experiments.register(host)
+    reliability, pools = Reliability(settings, "worker", clock, metrics), PoolMetrics(metrics)
+    adapter.register(host, reliability, pools)
+    task_bridge.register(host, reliability, pools)
     backfill.register(host)  # behind all agents that have tables
     views = table_views(app, settings, clock, host.tables)
     app.burial, app.outlet, app.metrics = burial, kafka, metrics

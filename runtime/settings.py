@@ -22,6 +22,7 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError as SourceError
 
 from contracts.errors import SettingsError
+from runtime.settings_adapter import AdapterSettings, TaskSettings
 from runtime.settings_control import ControlSettings
 from runtime.settings_load import GateSettings, LadderSettings, LimitSettings
 from runtime.settings_mirror import MirrorSettings
@@ -56,6 +57,7 @@ from runtime.settings_tables import (
 )
 
 __all__ = [
+    "AdapterSettings",
     "AlertSettings",
     "AuthSettings",
     "BreakerSettings",
@@ -74,6 +76,7 @@ __all__ = [
     "RedisSettings",
     "RelaySettings",
     "Settings",
+    "TaskSettings",
     "WorkerSettings",
     "load",
 ]
@@ -108,6 +111,8 @@ class Settings(BaseSettings):
     control: ControlSettings = ControlSettings()
     auth: AuthSettings = AuthSettings()
     alerts: AlertSettings = AlertSettings()
+    adapter: AdapterSettings = AdapterSettings()
+    tasks: TaskSettings = TaskSettings()
     limits: LimitSettings = LimitSettings()
     gate: GateSettings = GateSettings()
     ladder: LadderSettings = LadderSettings()
@@ -125,6 +130,8 @@ class Settings(BaseSettings):
         self.relay.check_with(self.redis, self.postgres)
         for name in ("", *self.dependencies):
             self.of_dependency(name)
+        self.adapter.check_with(self.of_dependency("adapter")[1])
+        self.tasks.check_with(self.of_dependency("tasks")[1])
         return self
 
     def of_dependency(self, name: str) -> tuple[BreakerSettings, CallSettings, BulkheadSettings]:

@@ -88,9 +88,9 @@ class TaskFailed(PoolError):
 
 
 class PoolUnready(PoolError):
-    """The pool's children cannot start; the message holds what they said."""
+    """The pool's children cannot start; the message holds what they said. Nothing was begun."""
 
-    kind = Kind.PERMANENT
+    kind = Kind.TRANSIENT
 
     def __init__(self, pool: str, what: str) -> None:
         super().__init__(pool, "start", what)

@@ -1,0 +1,123 @@
+"""One request to the shop system: sent, answered, judged. The only part of the adapter that has a socket.
+
+Where it stands: `agents.adapter` calls `post` within its policies (`reliability.stack`), which bound its time and
+decide about another try; `agents.adapter_answer` judges the answer. What is different from aiohttp's defaults, and why:
+
+- redirects are not followed: one would carry event and token to a place that nobody configured;
+- no cookies, no proxy and no credentials from the environment: a request depends on its event and the settings alone;
+- an answer counts when all of it is there, up to `answer_bytes`; a longer one is cut and its connection closed;
+- nothing is decompressed: a small answer cannot become a large one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from agents.adapter_answer import judged
+from contracts.endpoint_errors import AnswerBroken, EndpointUnreachable
+from contracts.errors import SettingsError, shown
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agents.adapter_request import OrderRequest
+    from reliability.call import Try
+    from runtime.clock import Clock
+    from runtime.settings_adapter import AdapterSettings
+
+USER_AGENT = "headrace-adapter"
+_PIECE_BYTES = 16_384
+
+
+class ShopClient:
+    """The shop system at `settings.url`. Made by `opened`."""
+
+    def __init__(self, settings: AdapterSettings, session: aiohttp.ClientSession, clock: Clock) -> None:
+        self._settings, self._session, self._clock = settings, session, clock
+        self.endpoint = f"POST {without_query(settings.url)}"
+
+    async def post(self, request: OrderRequest, which: Try) -> None:
+        """Tell the shop of an event; returns when it has taken it. The caller bounds the time.
+
+        Raises:
+            EndpointError: it did not take it, or may not have; the leaf says which.
+        """
+        headers = request.headers | {"Headrace-Try": str(which.number)}
+        try:
+            async with self._session.post(
+                self._settings.url, data=request.body, headers=headers, allow_redirects=False
+            ) as answer:
+                body = await self._body(answer)
+                error = judged(self.endpoint, answer.status, answer.headers, body, self._clock.now())
+        except (aiohttp.ClientConnectorError, aiohttp.ClientSSLError, aiohttp.ConnectionTimeoutError) as problem:
+            raise EndpointUnreachable(self.endpoint, f"cannot be reached: {_told(problem)}") from None
+        except (aiohttp.ClientError, OSError, EOFError) as problem:
+            raise AnswerBroken(self.endpoint, f"gave no whole answer: {_told(problem)}") from None
+        if error is not None:
+            raise error
+
+    async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
+        """The answer's body, at most `answer_bytes` of it."""
+        taken = bytearray()
+        async for piece in answer.content.iter_chunked(_PIECE_BYTES):
+            taken += piece
+            if len(taken) > self._settings.answer_bytes:
+                answer.close()  # the rest is not wanted, and the connection is good for nothing else
+                break
+        return bytes(taken[: self._settings.answer_bytes])
+
+
+@asynccontextmanager
+async def opened(settings: AdapterSettings, clock: Clock) -> AsyncIterator[ShopClient]:
+    """A client whose connections are closed after the body."""
+    connector = aiohttp.TCPConnector(
+        # As many connections as calls, so that no call waits for one inside of its time.
+        limit=settings.pool.slots,
+        keepalive_timeout=settings.keepalive_s,
+        force_close=settings.keepalive_s == 0,
+        ttl_dns_cache=int(settings.dns_cache_s),
+        use_dns_cache=settings.dns_cache_s > 0,
+        ssl=_trust(settings),
+    )
+    session = aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout_s),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": USER_AGENT} | _credentials(settings),
+        trust_env=False,
+        auto_decompress=False,
+    )
+    async with session:
+        yield ShopClient(settings, session, clock)
+    # TLS connections say goodbye in a turn of the loop of their own.
+    await asyncio.sleep(0)
+
+
+def without_query(url: str) -> str:
+    """The URL as messages show it: a query may hold a secret."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}{parts.path}"
+
+
+def _credentials(settings: AdapterSettings) -> dict[str, str]:
+    token = settings.token.get_secret_value()
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _trust(settings: AdapterSettings) -> ssl.SSLContext | bool:
+    if not settings.ca_file:
+        return True
+    try:
+        return ssl.create_default_context(cafile=settings.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(f"adapter.ca_file: {settings.ca_file} cannot be read as certificates: {error}") from None
+
+
+def _told(problem: BaseException) -> str:
+    return shown(str(problem) or type(problem).__name__)

@@ -1,0 +1,263 @@
+"""Events to tasks of a real Celery worker, of each of its pools, with a real broker that also hangs or is away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from agents.effect import Dead, Done, Outcome, RetryLater, Try
+from agents.task_bridge import DEPENDENCY, TasksByEvent, classify
+from reliability.pools.metrics import PoolMetrics
+from reliability.registry import Reliability
+from runtime.clock import SystemClock
+from runtime.metrics import Metrics
+from runtime.settings import Settings
+from runtime.settings_adapter import TaskSettings
+from streams.record_chunk import SourceRecord
+from tests.support.aio import run
+from tests.support.checkout import ROOT
+
+TENANT = "11111111-1111-4111-8111-111111111111"
+POOLS = ["prefork", "gevent", "threads", "solo"]
+
+
+def order(number: int, prefix: str) -> SourceRecord:
+    event = {
+        "event": "order_status",
+        "version": "1.0",
+        "tenant_id": TENANT,
+        "order_id": order_id(number),
+        "status": "created",
+        "ts": "2026-01-01T00:00:00Z",
+    }
+    headers = [("ce_id", f"{prefix}-{number}".encode())]
+    return SourceRecord("p.orders", 0, number, 1, b"k", json.dumps(event).encode(), headers)
+
+
+def order_id(number: int) -> str:
+    return f"33333333-3333-4333-8333-{number:012d}"
+
+
+class Shop:
+    """The Celery side: a queue, and what its tasks were given."""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        self.url, self.prefix = url, prefix
+
+    def notes(self) -> list[str]:
+        client = redis.Redis.from_url(self.url, decode_responses=True)
+        found = client.lrange(f"{self.prefix}:notes", 0, -1)
+        client.close()
+        return [str(note) for note in found]
+
+    async def tell(self, bridge: TasksByEvent, number: int) -> Outcome:
+        """What becomes of an order's event; ids are this test's own, since all share one store of results."""
+        return await bridge.run(order(number, self.prefix), Try(1, 0))
+
+    @contextmanager
+    def worker(self, pool: str, log: Path) -> Iterator[None]:
+        """A worker that takes tasks before the body, and is gone after it."""
+        environment = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "CELERY_TEST_URL": self.url,
+            "CELERY_TEST_PREFIX": self.prefix,
+        }
+        options = ["-P", pool, "-c", "2", "-l", "info", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+        command = [sys.executable, "-m", "celery", "-A", "tests.support.celery_tasks", "worker", *options]
+        with log.open("wb") as out:
+            process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, cwd=log.parent)
+        try:
+            deadline = time.monotonic() + 60
+            while b" ready." not in log.read_bytes():
+                assert time.monotonic() < deadline, "Celery's worker did not start"
+                time.sleep(0.05)
+            yield
+        except BaseException:
+            sys.stderr.write(log.read_text(errors="replace")[-6000:])
+            raise
+        finally:
+            process.send_signal(signal.SIGQUIT)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+
+
+@pytest.fixture
+def shop(redis_url: str, prefix: str) -> Shop:
+    return Shop(redis_url, prefix)
+
+
+def bridged(
+    shop: Shop,
+    task: str,
+    body: Callable[[TasksByEvent], Awaitable[None]],
+    calls: dict[str, Any] | None = None,
+    **tasks: object,
+) -> None:
+    """Run the body with a bridge from order events to this task."""
+
+    async def main() -> None:
+        settings = Settings.model_validate({"dependencies": {DEPENDENCY: {"calls": calls or {}}}})
+        chosen = TaskSettings.model_validate(
+            {
+                "broker_url": shop.url,
+                "result_url": shop.url,
+                "queue": shop.prefix,
+                "routes": {"order_status": task},
+                "wait_s": 20,
+                "poll_s": 0.05,
+                **tasks,
+            }
+        )
+        metrics, clock = Metrics(), SystemClock()
+        policies = Reliability(settings, "test", clock, metrics).dependency(DEPENDENCY, classify)
+        bridge = TasksByEvent(chosen, "strict", policies.stack, PoolMetrics(metrics), clock)
+        try:
+            await body(bridge)
+        finally:
+            await bridge.close()
+
+    run(main(), timeout_s=90)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_every_event_runs_its_task_and_counts_when_that_has_succeeded(pool: str, shop: Shop, tmp_path: Path):
+    async def body(bridge: TasksByEvent) -> None:
+        outcomes = await asyncio.gather(*(shop.tell(bridge, number) for number in range(8)))
+        assert outcomes == [Done()] * 8
+        assert sorted(shop.notes()) == [f"changed {order_id(number)}" for number in range(8)]
+        assert [await shop.tell(bridge, number) for number in range(8)] == [Done()] * 8
+        assert len(shop.notes()) == 8, "a repeat of an event finds the result of the first run"
+
+    with shop.worker(pool, tmp_path / "celery.log"):
+        bridged(shop, "shop.changed", body)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_task_that_fails_after_all_of_celerys_retries_is_dead_with_its_error(pool: str, shop: Shop, tmp_path: Path):
+    async def body(bridge: TasksByEvent) -> None:
+        for times in (1, 2):  # the second is a requeue of the dead letter
+            outcome = await shop.tell(bridge, 1)
+            assert isinstance(outcome, Dead)
+            assert outcome.reason.error_class == "ValueError"
+            assert f"shop.fails [{shop.prefix}-1] is FAILURE: ValueError: no such article" in outcome.reason.text
+            assert "Traceback" in outcome.reason.text
+            assert shop.notes() == [f"fails {order_id(1)}"] * times
+
+    async def again(bridge: TasksByEvent) -> None:
+        assert await shop.tell(bridge, 2) == Done()
+        assert shop.notes()[2:] == [f"fails_once {order_id(2)}"] * 2
+
+    with shop.worker(pool, tmp_path / "celery.log"):
+        bridged(shop, "shop.fails", body)
+        bridged(shop, "shop.fails_once", again)
+
+
+def test_a_task_that_ignores_its_result_and_one_that_nobody_knows_are_told_apart(shop: Shop, tmp_path: Path):
+    async def silent(bridge: TasksByEvent) -> None:
+        assert await shop.tell(bridge, 1) == Done()
+        assert shop.notes() == [f"silent {order_id(1)}"]
+
+    async def unknown(bridge: TasksByEvent) -> None:
+        outcome = await shop.tell(bridge, 2)
+        assert isinstance(outcome, Dead)
+        assert outcome.reason.error_class == "NotRegistered"
+
+    with shop.worker("solo", tmp_path / "celery.log"):
+        bridged(shop, "shop.silent", silent)
+        bridged(shop, "shop.no_such_task", unknown)
+
+
+def test_a_task_whose_process_is_killed_runs_again_and_its_event_counts_once_it_has_succeeded(
+    shop: Shop, tmp_path: Path
+):
+    async def body(bridge: TasksByEvent) -> None:
+        assert await shop.tell(bridge, 1) == Done()
+        assert shop.notes() == [f"dies_once {order_id(1)}"] * 2
+
+    with shop.worker("prefork", tmp_path / "celery.log"):
+        bridged(shop, "shop.dies_once", body)
+
+
+def test_a_task_that_takes_long_is_asked_about_again_and_not_sent_again(shop: Shop, tmp_path: Path):
+    async def body(bridge: TasksByEvent) -> None:
+        outcome = await shop.tell(bridge, 1)
+        while not isinstance(outcome, Done):
+            assert isinstance(outcome, RetryLater)
+            assert outcome.reason.error_class == "TaskUnfinished"
+            if "STARTED" in outcome.reason.text:
+                assert not outcome.spends
+            outcome = await shop.tell(bridge, 1)
+        assert shop.notes() == [f"slow {order_id(1)}"]
+
+    with shop.worker("threads", tmp_path / "celery.log"):
+        bridged(shop, "shop.slow", body, wait_s=0.5)
+
+
+def test_without_a_store_of_results_an_event_counts_when_the_broker_has_its_task(shop: Shop, tmp_path: Path):
+    async def body(bridge: TasksByEvent) -> None:
+        assert await asyncio.gather(*(shop.tell(bridge, number) for number in range(5))) == [Done()] * 5
+
+    bridged(shop, "shop.changed", body, result_url="")
+    assert not shop.notes()
+    with shop.worker("solo", tmp_path / "celery.log"):
+        deadline = time.monotonic() + 30
+        while len(shop.notes()) < 5:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_events_without_a_route_and_what_is_no_event_send_nothing(shop: Shop):
+    async def body(bridge: TasksByEvent) -> None:
+        assert await shop.tell(bridge, 1) == Done()
+        broken = await bridge.run(order(1, shop.prefix)._replace(value=b"{"), Try(1, 0))
+        assert isinstance(broken, Dead)
+
+    bridged(shop, "unused", body, routes={"tool_call": "shop.changed"})
+
+
+QUICK = {"base_s": 0.01, "cap_s": 0.02, "try_timeout_s": 2, "deadline_s": 5}
+
+
+def test_a_broker_that_is_away_costs_no_try():
+    shop = Shop("redis://127.0.0.1:1/0", "t")
+
+    async def body(bridge: TasksByEvent) -> None:
+        outcome = await shop.tell(bridge, 1)
+        assert isinstance(outcome, RetryLater)
+        assert (outcome.reason.error_class, outcome.spends) == ("EndpointUnreachable", False)
+
+    bridged(shop, "shop.changed", body, calls=QUICK)
+
+
+def test_a_broker_that_hangs_holds_nobody_up(frozen: Shop):
+    async def body(bridge: TasksByEvent) -> None:
+        began_s = time.monotonic()
+        outcome = await frozen.tell(bridge, 1)
+        assert isinstance(outcome, RetryLater)
+        assert time.monotonic() - began_s < 15
+
+    bridged(frozen, "shop.changed", body, calls=QUICK, broker_timeout_s=0.3)
+
+
+@pytest.fixture
+def frozen() -> Iterator[Shop]:
+    """A broker that takes connections and answers nothing."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield Shop(f"redis://127.0.0.1:{listener.getsockname()[1]}/0", "t")
