@@ -24,7 +24,8 @@ from contracts.errors import ContractError, OutOfRange, TooLarge
 from streams.kafka_log import Outgoing
 from tables.fold import Samples, TableKind, with_tenants
 from tables.row_codec import Row
-from tables.window_partition import Folded, WindowPartition
+from tables.window_outcome import Folded
+from tables.window_partition import WindowPartition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -203,7 +204,7 @@ class WindowWork(Prompt, Generic[S]):
         expired = self.rows.take_expired(listened_s)  # before what changed is taken: a row on its way is not looked for
         changes = self._changed()
         over = self.rows.to_announce(listened_s)
-        self._closing = [(key, row.position) for key, row in over.items()]
+        self._closing = [(key, row.revision) for key, row in over.items()]
         push: list[Outgoing] = []
         for key, row in over.items():
             push += self._messages.closed(key, row, partition=self.rows.number, now_ms=now_ms)
@@ -276,7 +277,7 @@ class WindowWork(Prompt, Generic[S]):
             return Replaced.SAME
         if not (force or is_new) and self._count_of(made) < self._count_of(held):
             return Replaced.SHRINKS
-        self.rows.replace(key, Row(made.state, read_up_to, held.announced, held.tail))
+        self.rows.replace(key, Row(made.state, read_up_to, held.announced, held.tail, held.returned))
         return Replaced.APPLIED
 
     def _count_of(self, row: Row[S]) -> int:

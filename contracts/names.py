@@ -97,7 +97,8 @@ class Consumer(StrEnum):
 
     ORDERS = "orders"
     TOOL_CALLS = "tool_calls"
-    AUDIO = "audio"
+    AUDIO_SESSIONS = "audio_sessions"
+    AUDIO_TENANTS = "audio_tenants"
     RETRIEVAL = "retrieval"
     EXPERIMENTS = "experiments"
     ADAPTER = "adapter"

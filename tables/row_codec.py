@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import msgspec
+from msgspec.msgpack import Ext
 
 from tables.fold import TableKind
 from tables.rows import WindowKey, decode_key, encode_key
@@ -15,6 +16,8 @@ S = TypeVar("S")
 _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.decode
 
+# The extension type of `Row.returned`.
+_RETURNED = 1
 # MessagePack: an array of up to 15 elements has its length in its first byte, a longer one in the two bytes behind it.
 _ARRAY_OF, _MOST_SHORT, _ARRAY_16 = 0x90, 15, b"\xdc"
 
@@ -28,6 +31,8 @@ class Row(Generic[S]):
     announced: int = -1
     tail: tuple[object, ...] = ()
     """Fields that a newer release wrote; kept as they are."""
+    returned: int = 0
+    """How many dead letters that came back are in the row: they raise its revision, and not its position."""
     packed: bytes = field(default=b"", compare=False, repr=False)
     """The encoded fields, b"" when the state has changed since: a row that was only announced is not packed again."""
 
@@ -39,7 +44,7 @@ class Row(Generic[S]):
     @property
     def revision(self) -> int:
         """The window's revision as people see it: 1 for the partition's very first record, growing with each change."""
-        return self.position + 1
+        return self.position + 1 + self.returned
 
 
 class RowCodec(Generic[S]):
@@ -64,13 +69,13 @@ class RowCodec(Generic[S]):
 
     def pack(self, row: Row[S]) -> bytes:
         """The fields of a row's state as they stand in its bytes."""
-        fields = (*self.kind.fold.pack(row.state), *row.tail)
+        fields = (*self.kind.fold.pack(row.state), *row.tail, *_returned(row))
         return _encode(fields)[1 if len(fields) <= _MOST_SHORT else 3 :]
 
     def joined(self, row: Row[S], packed: bytes) -> bytes:
         """A row's bytes, of its `pack`ed fields."""
         fold = self.kind.fold
-        count = 3 + self._known + len(row.tail)
+        count = 3 + self._known + len(row.tail) + (row.returned > 0)
         head = bytes((_ARRAY_OF | count,)) if count <= _MOST_SHORT else _ARRAY_16 + count.to_bytes(2, "big")
         return b"".join((head, _encode(fold.format), _encode(row.position), _encode(row.announced), packed))
 
@@ -85,5 +90,12 @@ class RowCodec(Generic[S]):
         if written != fold.format:
             msg = f"a {self.kind.name} row has format {written}, this worker reads {fold.format}: upgrade the worker"
             raise ValueError(msg)
-        known = self._known
-        return Row(fold.unpack(fields[:known]), position, announced, tuple(fields[known:]))
+        known, returned = self._known, 0
+        if fields and isinstance(fields[-1], Ext):
+            returned = _decode(fields.pop().data)
+        return Row(fold.unpack(fields[:known]), position, announced, tuple(fields[known:]), returned)
+
+
+def _returned(row: Row[S]) -> tuple[Ext, ...]:
+    """The last element of a row's bytes when letters came back to it: of a type that no field has."""
+    return (Ext(_RETURNED, _encode(row.returned)),) if row.returned else ()

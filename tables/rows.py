@@ -17,6 +17,9 @@ was recreated its offsets begin again at 0; then positions carry the incarnation
 `position > announced` and a watermark past the window's end mean: push it (again). The position is also the window's
 revision, which makes the message's id the same however often it is sent.
 
+Behind the fields may stand how many dead letters came back to the row, as an extension type (`tables.row_codec`): they
+are older than its position, and each is one revision more.
+
 Formats only ever append fields. A reader takes the fields that it knows and keeps the rest as they are (`tail`), so
 that workers of two releases can hand partitions to each other during an upgrade. `format` changes only when the meaning
 of a field does; then an older reader refuses the row.

@@ -162,7 +162,7 @@ class _Reader:
         if window is None or not self._query.covers(window.subject):
             return None
         row = self._codec.decode(value)
-        return Share(window.start_ms, window.subject, row.announced >= 0, {partition: row.position}, row.state)
+        return Share(window.start_ms, window.subject, row.announced >= 0, {partition: row.revision - 1}, row.state)
 
 
 def _prefix(query: Query, base_ms: int) -> bytes:

@@ -14,8 +14,6 @@ in these rows. Both ways give the same rows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -30,30 +28,12 @@ from tables.rows import WindowKey, header_of
 from tables.store import Change, RowStore
 from tables.window_expiry import WindowExpiry
 from tables.window_index import WindowIndex
+from tables.window_outcome import Folded, Outcome
 from tables.windows import Watermarks, WindowRules, window_start_ms
 
 S = TypeVar("S")
 
 DEFAULT_CACHE_BYTES = 64 * 1024 * 1024
-
-
-class Folded(Enum):
-    """What became of a contribution that was not simply counted."""
-
-    REPEAT = "repeat"
-    EXPIRED = "expired"
-    """Too late for its window: to be set aside."""
-    FUTURE = "future"
-    """Dated further ahead of its own record than is believable."""
-
-
-@dataclass
-class Outcome:
-    """What became of a chunk: how many contributions came to a window that was over, and those not counted at all."""
-
-    late_count: int = 0
-    apart: list[tuple[int, Folded]] = field(default_factory=list)
-    """Places in the samples, with what became of them."""
 
 
 class WindowPartition(Generic[S]):
@@ -213,6 +193,17 @@ class WindowPartition(Generic[S]):
         newest_ms = self.marks.newest_start_ms(key.tenant_id, self.rules.size_ms)
         return newest_ms is not None and key.start_ms + self.rules.size_ms + self.rules.accept_late_ms <= newest_ms
 
+    def touch_again(self, key: WindowKey) -> Row[S]:
+        """The row, to be changed by a record that stands below its position: a dead letter that came back.
+
+        Its revision rises, so that a window that was told of is told of again. `apply_waiting` comes first.
+        """
+        row = self._touch(key)
+        row.position = max(row.position, self.position)
+        row.returned += 1
+        row.announced, row.packed = min(row.announced, row.position - 1), b""
+        return row
+
     def replace(self, key: WindowKey, row: Row[S]) -> None:
         """Put a recomputed row in a row's place, to be written and told by the next flush.
 
@@ -266,11 +257,12 @@ class WindowPartition(Generic[S]):
         due = [key for key in self._index.untold_until(due_ms) if self.is_over(key, now_s)]
         return {key: row for key in due if (row := self.row(key)) is not None}
 
-    def announced(self, positions: Iterable[tuple[WindowKey, int]]) -> None:
-        """These windows were pushed as they stood at these positions; the next flush writes that down."""
-        for key, position in positions:
+    def announced(self, revisions: Iterable[tuple[WindowKey, int]]) -> None:
+        """These windows were pushed as they stood at these revisions; the next flush writes that down."""
+        for key, revision in revisions:
             row = self._rows.touch(key)
-            row.announced = position
+            # Not told of what has come back since.
+            row.announced = revision - 1 - row.returned
             if not row.unannounced:
                 self._index.told(key)
 

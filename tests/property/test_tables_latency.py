@@ -22,7 +22,8 @@ from tables.fold import named_samples
 from tables.row_codec import Row, RowCodec
 from tables.rows import WindowKey, newest
 from tables.store import MemoryStore
-from tables.window_partition import Folded, WindowPartition
+from tables.window_outcome import Folded
+from tables.window_partition import WindowPartition
 from tables.windows import WindowRules
 
 RULES = WindowRules(

@@ -29,7 +29,7 @@ def test_a_record_with_the_largest_payload_fits_every_topic():
 def test_what_a_source_takes_can_be_set_aside_with_one_more_header():
     limits = {topic.name: int(topic.config["max.message.bytes"]) for topic in wanted(SETTINGS)}
     assert limits["shop.late"] > max(limits["shop.tools"], limits["shop.voice"]) + 1_000
-    assert limits["shop.retry.audio"] > limits["shop.voice"] + 1_000
+    assert limits["shop.retry.audio-sessions"] > limits["shop.voice"] + 1_000
 
 
 def test_no_topic_is_compacted_since_keys_name_owners_and_not_rows():

@@ -17,7 +17,8 @@ from tables.rows import WindowKey
 from tables.start_ranges import StartRanges
 from tables.store import MemoryStore
 from tables.window_expiry import MOST_KEYS
-from tables.window_partition import Folded, WindowPartition
+from tables.window_outcome import Folded
+from tables.window_partition import WindowPartition
 from tables.windows import WindowRules
 
 RULES = WindowRules(
@@ -54,7 +55,7 @@ class Bench:
             self.deleted += gone
             changes += [(self.rows.encode_key(key), None) for key in gone]
             self.store.write(0, changes)
-            self.rows.announced([(key, row.position) for key, row in over.items()])
+            self.rows.announced([(key, row.revision) for key, row in over.items()])
             self.rows.settle()
             self.now_s += 1
 

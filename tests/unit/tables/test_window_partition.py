@@ -15,7 +15,8 @@ from tables.row_codec import Row
 from tables.rows import WindowKey
 from tables.store import MemoryStore
 from tables.tool_latency import Latencies
-from tables.window_partition import Folded, WindowPartition
+from tables.window_outcome import Folded
+from tables.window_partition import WindowPartition
 from tables.windows import WindowRules
 from tests.support.tables import T0, latency_kind
 
