@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 EVERY_S = 5.0
+# Whoever does not lead only asks whether PostgreSQL answers, and whether it leads now.
+NEXT_IN_LINE_S = 1.0
 PURGE_EVERY_S = 60.0
 ACTOR = "rules"
 _READY = "postgres"
@@ -72,25 +74,27 @@ class Housekeeping:
     async def run(self, stop: asyncio.Event) -> None:
         """Look until `stop` is set; while PostgreSQL is away the process is not ready."""
         while not stop.is_set():
+            led = False
             try:
-                await self.look()
+                led = await self.look()
                 self._health.set_ready(_READY, ok=True)
             except ServerMissing as error:
                 self._health.set_ready(_READY, ok=False, detail=str(error))
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), EVERY_S)
+                await asyncio.wait_for(stop.wait(), EVERY_S if led else NEXT_IN_LINE_S)
 
-    async def look(self) -> None:
-        """Everything once, if it is this one's turn. Raises ServerMissing."""
+    async def look(self) -> bool:
+        """Everything once, if it is this one's turn; whether it is. Raises ServerMissing."""
         with postgres.translated(self._settings.postgres):
             async with self._pool.acquire() as connection:
                 if not self._requeuer.leads:
                     await connection.execute("SELECT 1")
-                    return
+                    return False
                 self._tell(await letter_rows.summary(connection, _OPEN))
                 for reason, times in self._settings.control.requeue_rules.items():
                     await self._follow_rule(connection, reason, times)
                 await self._purge(connection)
+        return True
 
     async def _follow_rule(self, connection: Connection, reason: str, times: int) -> None:
         control, now = self._settings.control, self._clock.now()

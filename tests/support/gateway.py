@@ -43,14 +43,14 @@ async def gateway(settings: Settings) -> AsyncIterator[Metrics]:
     stop, metrics = asyncio.Event(), Metrics()
     task = asyncio.create_task(run_gateway(settings, stop, metrics, Health(), CLOCK))
     try:
-        await _until_open(settings.gateway.port, task)
+        await until_open(settings.gateway.port, task)
         yield metrics
     finally:
         stop.set()
         await task
 
 
-async def _until_open(port: int, task: asyncio.Task[None]) -> None:
+async def until_open(port: int, task: asyncio.Task[None]) -> None:
     async with asyncio.timeout(OPEN_S):
         while not task.done():
             with suppress(OSError):
