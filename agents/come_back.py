@@ -43,11 +43,13 @@ FORMAT = 1
 class Letter(NamedTuple):
     """A letter that came back, and the record that it is: where it first stood, with the headers that it had.
 
-    The mirror's word that it could not read the entry is not among them: the consumer is to judge anew.
+    The mirror's word that it could not read the entry is not among them: the consumer is to judge anew. `at` is its
+    offset on the retry topic.
     """
 
     back: Requeued
     record: SourceRecord
+    at: int
 
     @property
     def told(self) -> Recovered:
@@ -66,7 +68,7 @@ class CameBack:
         """`row` is the highest number's, None when there is none."""
         self._consumer = consumer
         self._seq = -1 if row is None else position_of(row)
-        self._written = self._seq
+        self._taken = self._written = self._seq
 
     def new(self, chunk: RecordChunk) -> Iterator[Letter | DeadLetter]:
         """The letters of a chunk that were not taken in before; a dead letter for each record that is none."""
@@ -78,25 +80,27 @@ class CameBack:
                 self._seq = back.seq
                 headers = [each for each in requeue.own_headers(record.headers) if each[0] != INVALID]
                 origin = back.origin
-                yield Letter(
-                    back,
-                    SourceRecord(
-                        origin.topic,
-                        origin.partition,
-                        origin.offset,
-                        record.timestamp,
-                        record.key,
-                        record.value,
-                        headers,
-                    ),
+                original = SourceRecord(
+                    origin.topic,
+                    origin.partition,
+                    origin.offset,
+                    record.timestamp,
+                    record.key,
+                    record.value,
+                    headers,
                 )
+                yield Letter(back, original, record.offset)
+
+    def taken(self, letter: Letter) -> None:
+        """What the letter changes is in the next flush."""
+        self._taken = letter.back.seq
 
     def take_change(self) -> Change | None:
-        """The row of the highest number, when it has risen."""
-        if self._seq == self._written:
+        """The row of the highest number that was taken, when it has risen."""
+        if self._taken <= self._written:
             return None
-        self._written = self._seq
-        return KEY, msgspec.msgpack.encode((FORMAT, self._seq, 0))
+        self._written = self._taken
+        return KEY, msgspec.msgpack.encode((FORMAT, self._taken, 0))
 
 
 def _back_of(record: SourceRecord) -> Requeued | BadEntry:

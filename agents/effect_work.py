@@ -109,6 +109,7 @@ class EffectWork:
             if not isinstance(letter, Letter):
                 self._letters.append(letter)
                 continue
+            self._came_back.taken(letter)
             back = letter.back
             base = self._base if back.origin.incarnation == self._around.cluster() else 0
             place = Place(base + back.origin.offset, back.origin.incarnation)

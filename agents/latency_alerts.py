@@ -56,7 +56,7 @@ class _Tool:
 
 
 class LatencyAlerts:
-    """Alert states of one partition; implements agents.window_work.WindowAlerts."""
+    """Alert states of one partition; implements agents.window_ports.WindowAlerts."""
 
     def __init__(
         self,

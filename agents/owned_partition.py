@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from agents.chunk import Folded, MissingChunk, split
-from agents.flush_pace import FlushPace
+from agents.flush_pace import Arrivals, FlushPace
 from agents.server_wait import ServerWait
 from contracts.errors import HeadraceError, Kind
 from runtime.logs import get_logger
@@ -87,8 +87,9 @@ class OwnedPartition:
         table: WindowTable | None,
         partitions: Callable[[], int],
         resume: Callable[[], None],
+        arrivals: Arrivals,
     ) -> None:
-        """`partitions` says how many share the processor; `resume` is called when nothing is held any more."""
+        """`partitions` says how many share the processor (and `arrivals`); `resume`: nothing is held any more."""
         self.work, self._table, self._out = work, table, sinks
         self._agent, self._number, self._partitions, self._resume = agent, number, partitions, resume
         self._held: deque[Chunk] = deque()
@@ -100,7 +101,7 @@ class OwnedPartition:
         self._news_count = 0  # records since the last flush, of whatever kind
         self._record_count = 0  # those not acknowledged
         self._folded_to: dict[str, int] = {}  # by topic
-        self._pace = FlushPace()
+        self._pace = FlushPace(arrivals)
         self._servers = ServerWait(agent, number, sinks.metrics, sinks.clock, self._tell_progress)
         self._wake = asyncio.Event()
         self._full = asyncio.Event()
@@ -114,8 +115,10 @@ class OwnedPartition:
             # Rows touched by this chunk would say that they hold the missing one too: it would be lost for ever.
             raise MissingChunk(self._agent, self._number, folded_to, after, chunk.records.offsets[0])
         self._folded_to[chunk.records.topic] = chunk.records.offsets[-1]
+        now_s = self._out.clock.monotonic_s()
+        self._pace.folded(now_s)
         fold = self.work.take_back if chunk.is_back else self.work.fold
-        fold(chunk.records, self._out.clock.monotonic_s())
+        fold(chunk.records, now_s)
         self._unflushed.append(Folded.of(chunk))
         self._news_count += len(chunk.records)
         self._record_count += len(chunk.records)
@@ -163,10 +166,7 @@ class OwnedPartition:
         try:
             while True:
                 await _set_within(self._wake, TICK_S)
-                pause_s = self._pace.pause_s(
-                    self._out.clock.monotonic_s(), partitions=self._partitions(), records=self._news_count
-                )
-                if pause_s > 0:
+                while not self._full.is_set() and (pause_s := self._pause_s()) > 0:
                     await _set_within(self._full, pause_s)
                 self._wake.clear()
                 self._full.clear()
@@ -185,6 +185,10 @@ class OwnedPartition:
             await asyncio.gather(*under_way, return_exceptions=True)
             await self.work.stop()
             await self._tell_progress()
+
+    def _pause_s(self) -> float:
+        now_s = self._out.clock.monotonic_s()
+        return self._pace.pause_s(now_s, partitions=self._partitions(), records=self._news_count)
 
     def _fold_held(self) -> None:
         if not self._held:
@@ -212,6 +216,8 @@ class OwnedPartition:
         await self._servers.until_done(lambda: self._bury(effects))
         await self._servers.until_done(lambda: self._write_rows((effects.rows, *effects.row_batches)))
         self._tell_latest(effects)
+        if effects.back_from is not None:
+            self._wake.set()  # letters wait for the next flush
         telling = self._tell(effects, folded)
         if effects.push or effects.aside:
             self._telling = asyncio.create_task(telling, name=f"{self._agent}-{self._number}-push")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from agents.come_back import KEY as CAME_BACK_KEY
+from agents.window_letters import WindowLetters
 from agents.window_work import Surroundings, WindowWork
-from contracts.names import Topic, kafka_topic
+from contracts.names import Consumer, Topic, kafka_topic
 from tables.window_partition import WindowPartition
 from tables.windows import rules_of
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agents.host import AgentHost
-    from agents.window_work import WindowAlerts, WindowMessages
+    from agents.window_ports import WindowAlerts, WindowMessages
     from runtime.settings_tables import TableSettings
     from tables.fold import TableKind
     from tables.store import RowStore
@@ -32,6 +34,8 @@ def attach(
 ) -> WindowTable:
     """Run an agent of the name over the kind's topic, and declare its table, which has the kind's name.
 
+    The name is a Consumer's: its dead letters come back to it.
+
     `alerts_of(rows, store, now_s)` makes the alerts that watch a partition's rows, recovered from the store.
     """
     settings, clock = host.settings, host.sinks.clock
@@ -47,9 +51,11 @@ def attach(
         now_s = listening.at(clock.monotonic_s())
         rows.recover(now_s)
         alerts = None if alerts_of is None else alerts_of(rows, table.rows, now_s)
-        return WindowWork(rows, messages, around, alerts, first=incarnation.to_write, listening=listening)
+        letters = WindowLetters(rows, around, table.rows.get(partition, CAME_BACK_KEY))
+        first = incarnation.to_write
+        return WindowWork(rows, messages, around, alerts, first=first, listening=listening, letters=letters)
 
-    host.attach(name, kind.topic, open_work, table=table, describe=kind.describe)
+    host.attach(name, kind.topic, open_work, table=table, consumer=Consumer(name), describe=kind.describe)
     return table
 
 

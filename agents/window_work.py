@@ -11,10 +11,10 @@ only the newest value matters).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from agents.effects import Effects, Prompt
 from agents.records import aside_of, letter_of, tenant_of
@@ -28,10 +28,12 @@ from tables.window_outcome import Folded
 from tables.window_partition import WindowPartition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from agents.listening import Listening
     from agents.metrics import AgentMetrics
+    from agents.window_letters import TakenBack, WindowLetters
+    from agents.window_ports import WindowAlerts, WindowMessages
     from runtime.clock import Clock
     from runtime.settings import Settings
     from streams.dead_letters import DeadLetter
@@ -44,42 +46,6 @@ S = TypeVar("S")
 # Alerts are judged at each flush. After an outage minutes of events are folded at once, and a breach in the midst of
 # them is one too: so they are also judged whenever event time has come this far.
 JUDGE_EVERY_MS = 5000
-
-
-class WindowMessages(Protocol[S]):
-    """What is told of a table's windows. The same row makes the same bytes."""
-
-    def closed(self, key: WindowKey, row: Row[S], *, partition: int, now_ms: int) -> Iterable[Outgoing]:
-        """A window that is over."""
-        ...
-
-    def running(self, key: WindowKey, row: Row[S], *, now_ms: int) -> Iterable[Outgoing]:
-        """A window as it stands now; a newer one replaces it."""
-        ...
-
-
-class WindowAlerts(Protocol[S]):
-    """Alerts that watch a partition's windows."""
-
-    def heard(self, touched: Iterable[tuple[WindowKey, Row[S]]], now_s: float) -> None:
-        """These windows changed."""
-        ...
-
-    def judge(self, now_s: float) -> None:
-        """Judge what has changed since the last time."""
-        ...
-
-    def take_changed(self) -> list[Change]:
-        """State rows changed since the last call."""
-        ...
-
-    def take_messages(self, *, partition: int, now_ms: int) -> Iterator[Outgoing]:
-        """What has to be told; told again until `settled`."""
-        ...
-
-    def settled(self) -> None:
-        """What `take_messages` gave was pushed."""
-        ...
 
 
 class Replaced(Enum):
@@ -119,8 +85,12 @@ class WindowWork(Prompt, Generic[S]):
         *,
         first: Change | None = None,
         listening: Listening | None = None,
+        letters: WindowLetters[S] | None = None,
     ) -> None:
-        """`first` is written with the first rows (the source's incarnation). No `listening`: all time counts."""
+        """`first` is written with the first rows (the source's incarnation). No `listening`: all time counts.
+
+        `letters`: of those that come back; None: none do.
+        """
         self.rows = rows
         self._kind: TableKind[S] = rows.kind
         self._messages = messages
@@ -129,6 +99,7 @@ class WindowWork(Prompt, Generic[S]):
         self._first = first
         self._judged_ms = 0
         self._listening = listening
+        self._back = letters
         self._opened_s = self._listened_s(around.clock.monotonic_s())
         self._skew_ms = rows.rules.future_skew_ms
         self._running: RunningValues[S] = RunningValues(around.settings.worker.running_interval_s, rows.rules.size_ms)
@@ -160,6 +131,13 @@ class WindowWork(Prompt, Generic[S]):
                 self._judge(self._alerts, now_s)
         if self._listening is not None:
             self._listening.folded(chunk.offsets[-1])
+
+    def take_back(self, chunk: RecordChunk, now_s: float) -> None:
+        """Queue dead letters that came back; `take` counts them, some with each flush."""
+        if self._back is None:
+            super().take_back(chunk, now_s)
+        else:
+            self._back.put(chunk)
 
     def _listened_s(self, now_s: float) -> float:
         """The time that rows and alerts see: our own outage is nobody's silence."""
@@ -203,6 +181,7 @@ class WindowWork(Prompt, Generic[S]):
         self._look(now_ms, listened_s)
         expired = self.rows.take_expired(listened_s)  # before what changed is taken: a row on its way is not looked for
         changes = self._changed()
+        back = None if self._back is None else self._back.take(listened_s)
         over = self.rows.to_announce(listened_s)
         self._closing = [(key, row.revision) for key, row in over.items()]
         push: list[Outgoing] = []
@@ -216,7 +195,18 @@ class WindowWork(Prompt, Generic[S]):
         changes += [(self.rows.encode_key(key), None) for key in expired]
         effects = Effects(tuple(self._letters), tuple(changes), tuple(push), tuple(self._late), latest=tuple(latest))
         self._letters, self._late = [], []
-        return effects
+        return effects if back is None else self._with_letters(effects, back)
+
+    def _with_letters(self, effects: Effects, back: TakenBack) -> Effects:
+        """Their rows follow all others, in a batch of their own."""
+        return replace(
+            effects,
+            letters=effects.letters + back.letters,
+            aside=effects.aside + back.aside,
+            row_batches=(self._begun(back.changes),) if back.changes else (),
+            recovered=back.recovered,
+            back_from=back.first_open,
+        )
 
     def take_rows(self, now_s: float) -> Sequence[Change]:
         """The changed rows, and the alerts' with them: what a row has counted is not judged again after a crash."""
@@ -238,10 +228,14 @@ class WindowWork(Prompt, Generic[S]):
         changes = self.rows.changes(dirty)
         if self._alerts is not None:
             changes += self._alerts.take_changed()
-        if changes and self._first is not None:
-            changes.insert(0, self._first)
-            self._first = None
-        return changes
+        return list(self._begun(changes))
+
+    def _begun(self, changes: Sequence[Change]) -> tuple[Change, ...]:
+        """With what has to be written before or with the first row."""
+        if not changes or self._first is None:
+            return tuple(changes)
+        first, self._first = self._first, None
+        return (first, *changes)
 
     def settled(self, effects: Effects) -> None:
         """Note what was told, so that the next flush writes it down."""

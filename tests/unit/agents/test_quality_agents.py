@@ -10,7 +10,8 @@ import pytest
 
 from agents import audio_messages, retrieval_messages
 from agents.metrics import AgentMetrics
-from agents.window_work import Surroundings, WindowMessages, WindowWork
+from agents.window_ports import WindowMessages
+from agents.window_work import Surroundings, WindowWork
 from contracts import push
 from runtime.clock import ManualClock
 from runtime.metrics import Metrics
