@@ -67,7 +67,7 @@ def migrate() -> None:
 
 DataDir = Annotated[Path, typer.Option(help="Where servers, state and logs of this run are kept.")]
 Duration = Annotated[float | None, typer.Option(help="Seconds of traffic; then compare, report and end.", min=1)]
-KILL_HELP = "Fault injection: SIGKILL relay, mirror, worker[-N] or gateway. NAME:SECONDS[:wipe]; repeatable."
+KILL_HELP = "Fault injection: SIGKILL relay, mirror, worker[-N], gateway or control. NAME:SECONDS[:wipe]; repeatable."
 Kills = Annotated[list[str] | None, typer.Option(help=KILL_HELP)]
 
 

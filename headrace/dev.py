@@ -24,7 +24,7 @@ from headrace.devkit.lock import locked
 from headrace.devkit.options import DevOptions
 from headrace.devkit.session import Session
 from headrace.devkit.supervisor import Child, Supervisor
-from headrace.devkit.tenants import CHANNELS, TENANTS
+from headrace.devkit.tenants import CHANNELS, TENANTS, Tenant
 from runtime import tokens
 from runtime.clock import Clock, SystemClock
 from runtime.logs import configure
@@ -106,24 +106,14 @@ class Run:
             return await session.work(supervisor, card, startup_s)
 
     def _endpoints(self, where: Places, settings: Settings) -> Endpoints:
-        access = {
-            tenant.name: TenantAccess(
-                tenant.id,
-                tokens.mint(
-                    settings.auth,
-                    self.clock,
-                    tenant_id=tenant.id,
-                    channels=CHANNELS,
-                    subject=f"dev:{tenant.name}",
-                    lifetime_s=children.TOKEN_LIFETIME_S,
-                ),
-            )
-            for tenant in TENANTS
-        }
+        access = {tenant.name: TenantAccess(tenant.id, self._token(settings, tenant)) for tenant in TENANTS}
+        operator = self._token(settings, TENANTS[0], operator=True)
         return Endpoints(
             pid=os.getpid(),
-            page=f"{where.url('gateway')}/#token={access[TENANTS[0].name].token}",
+            page=f"{where.url('gateway')}/#token={operator}",
             gateway=where.url("gateway"),
+            control=where.url("control"),
+            operator=operator,
             postgres=where.postgres_url,
             redis=where.redis_url,
             kafka=where.kafka,
@@ -132,6 +122,17 @@ class Run:
             workers=tuple(where.url(name) for name in where.workers),
             tenants=access,
             logs=str(where.logs),
+        )
+
+    def _token(self, settings: Settings, tenant: Tenant, *, operator: bool = False) -> str:
+        return tokens.mint(
+            settings.auth,
+            self.clock,
+            tenant_id=tenant.id,
+            channels=CHANNELS,
+            subject=f"dev:{tenant.name}",
+            lifetime_s=children.TOKEN_LIFETIME_S,
+            operator=operator,
         )
 
     def _started(self, child: Child, card: Endpoints, supervisor: Supervisor) -> None:

@@ -21,7 +21,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 TOKEN_LIFETIME_S = 30 * 24 * 3600
 
 FIRST_WORKER_PORT = 6066
-PREFERRED_PORTS = {"gateway": 8020, "relay": 8021, "mirror": 8022}
+PREFERRED_PORTS = {"gateway": 8020, "relay": 8021, "mirror": 8022, "control": 8023}
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ def settings_env(places: Places) -> dict[str, str]:
         "HEADRACE_RELAY__PORT": str(places.ports["relay"]),
         "HEADRACE_MIRROR__PORT": str(places.ports["mirror"]),
         "HEADRACE_GATEWAY__PORT": str(places.ports["gateway"]),
+        "HEADRACE_CONTROL__PORT": str(places.ports["control"]),
+        "HEADRACE_GATEWAY__CONTROL_URL": places.url("control"),
         "HEADRACE_GATEWAY__WORKER_URLS": "[" + ",".join(f'"{places.url(name)}"' for name in places.workers) + "]",
         "HEADRACE_AUTH__SECRET": places.secret,
         "HEADRACE_AUTH__MAX_AGE_S": str(TOKEN_LIFETIME_S),
@@ -93,7 +95,7 @@ def _python(*arguments: str) -> tuple[str, ...]:
 
 
 def process(places: Places, name: str) -> ChildSpec:
-    """Relay, mirror or gateway."""
+    """Relay, mirror, gateway or control."""
     return ChildSpec(
         name=name,
         argv=_python("headrace", name),

@@ -24,11 +24,16 @@ class TenantAccess:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Every address of the run. `processes` are pids by child name; they change when a child is restarted."""
+    """Every address of the run; `operator` is a token for /v1/control/ of gateway and control.
+
+    `processes` are pids by child name; they change when a child is restarted.
+    """
 
     pid: int
     page: str
     gateway: str
+    control: str
+    operator: str
     postgres: str
     redis: str
     kafka: str

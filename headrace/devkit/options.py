@@ -7,7 +7,7 @@ from pathlib import Path
 
 from contracts.errors import SettingsError
 
-KILLABLE = ("relay", "mirror", "worker", "gateway")
+KILLABLE = ("relay", "mirror", "worker", "gateway", "control")
 EMBEDDED = "embedded"
 APACHE = "apache"
 
@@ -22,7 +22,7 @@ class Kill:
 
 
 def parse_kill(text: str) -> Kill:
-    """Read NAME:AT_S or NAME:AT_S:wipe; NAME is relay, mirror, gateway, worker or worker-N (counted from 1).
+    """Read NAME:AT_S or NAME:AT_S:wipe; NAME is relay, mirror, gateway, control, worker or worker-N (counted from 1).
 
     Raises:
         SettingsError: anything else.
@@ -63,7 +63,7 @@ class DevOptions:
             raise SettingsError("--duration: needs traffic to check (got --no-traffic)")
         if self.json_output and self.duration_s is None:
             raise SettingsError("--json: needs --duration, which makes the run end and report")
-        names = {"relay", "mirror", "gateway", *(f"worker-{n}" for n in range(1, self.workers + 1))}
+        names = {"relay", "mirror", "gateway", "control", *(f"worker-{n}" for n in range(1, self.workers + 1))}
         for kill in self.kills:
             if kill.name not in names:
                 raise SettingsError(f"--kill: there is no {kill.name} with --workers {self.workers}")

@@ -1,7 +1,7 @@
 """Starts what a run stands on, in order, and stops it in the reverse one.
 
-    start: servers -> outbox, schema, topics -> workers -> relay, mirror, gateway -> (all ready) listener -> shop
-    stop:  shop, listener -> relay, mirror, workers, gateway (each finishes its batch) -> servers
+    start: servers -> outbox, schema, topics -> workers -> relay, mirror, gateway, control -> (ready) listener -> shop
+    stop:  shop, listener -> relay, mirror, workers, gateway, control (each finishes its batch) -> servers
 
 Sources stop first, so that nothing new arrives at a process that is finishing; servers last, so that every process
 can still write down where it is. The grace times below add up to less than the five seconds that Ctrl-C may take.
@@ -112,7 +112,7 @@ async def _stop_in_order(supervisor: Supervisor) -> None:
 async def start_children(
     supervisor: Supervisor, where: Places, console: Console, then: Callable[[Supervisor], None]
 ) -> None:
-    """Start workers, then relay, mirror and gateway, then what `then` starts, and wait until the first four are ready.
+    """Start workers, then the other processes, then what `then` starts, and wait until all but the last are ready.
 
     Workers go first and alone: they take longest, some 3 s of it waiting for their consumer group, and the others
     load their libraries meanwhile.
@@ -121,7 +121,7 @@ async def start_children(
         ServerMissing: one did not become ready; the message has its last words and the name of its log.
     """
     workers = [children.worker(where, name) for name in where.workers]
-    others = [children.process(where, name) for name in ("relay", "mirror", "gateway")]
+    others = [children.process(where, name) for name in ("relay", "mirror", "gateway", "control")]
     where.logs.mkdir(parents=True, exist_ok=True)
     for left in where.logs.glob("*.log"):
         left.unlink()

@@ -22,7 +22,7 @@ FAULTS = (
     *("lost", "duplicated", "out_of_order", "misdelivered", "uncommitted"),
     *("windows_wrong", "pushed_wrong"),
 )
-EVERY_PROCESS = ["relay:3", "mirror:5", "worker:7", "gateway:9"]
+EVERY_PROCESS = ["relay:3", "mirror:5", "worker:7", "gateway:9", "control:9"]
 
 pytestmark = [
     pytest.mark.timeout(RUN_DEADLINE_S + 30),
@@ -55,7 +55,7 @@ def kills(names: list[str]) -> list[str]:
 
 def test_every_process_may_be_killed_once(data_dir: Path):
     report = dev(data_dir, "--duration", "12", "--rate", "100", *kills(EVERY_PROCESS))
-    assert report["restarts"] == {"relay": 1, "mirror": 1, "worker-1": 1, "gateway": 1}
+    assert report["restarts"] == {"relay": 1, "mirror": 1, "worker-1": 1, "gateway": 1, "control": 1}
     assert report["committed"]
     assert report["windows_checked"]
 

@@ -17,7 +17,7 @@ from tests.support.control import Answer, ask, running, token, with_control
 from tests.support.gateway import gateway
 from tests.support.letters import RuleKeepingConsumer, record_letter
 
-LETTERS = (record_letter(1), record_letter(2, error_class="BadJson", payload=b"\xff"), record_letter(3, source="audio"))
+LETTERS = (record_letter(1), record_letter(2, error_class="BadJson", payload=b"\xff"), record_letter(3, source="retrieval"))
 
 
 class Desk:

@@ -67,9 +67,10 @@ def running(data_dir: Path, *options: str) -> Iterator[tuple[subprocess.Popen[st
 def test_it_tells_every_address_and_leaves_nothing_when_interrupted(data_dir: Path):
     with running(data_dir, "--no-traffic") as (process, endpoints):
         assert is_ready(endpoints["gateway"])
+        assert is_ready(endpoints["control"])
         processes = endpoints["processes"]
         assert isinstance(processes, dict)
-        assert sorted(processes) == ["gateway", "mirror", "relay", "worker-1"]
+        assert sorted(processes) == ["control", "gateway", "mirror", "relay", "worker-1"]
         family = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
         asked_s = time.monotonic()
         process.send_signal(signal.SIGINT)

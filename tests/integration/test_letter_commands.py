@@ -18,7 +18,7 @@ from tests.support.processes import environment_of
 LETTERS = (
     record_letter(1),
     record_letter(2, error_class="BadJson", payload=b"\xff"),
-    record_letter(3, source="audio"),
+    record_letter(3, source="retrieval"),
     row_letter(9),
 )
 

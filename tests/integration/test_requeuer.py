@@ -88,7 +88,7 @@ def test_a_letter_comes_to_its_consumer_as_it_was_with_the_place_where_it_first_
         assert found is not None
         assert found.origin == ("p.orders", INCARNATION, 3, 77)
         assert found.letter_id == 1
-        assert await retries(settings, "audio") == []
+        assert await retries(settings, "retrieval") == []
 
     on(settings, body, letter)
 

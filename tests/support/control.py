@@ -70,7 +70,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         await until_open(settings.control.port, task)
         async with asyncio.timeout(10):
             while not task.done() and (await ask(f"{url}/readyz")).status != 200:
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)  # noqa: ASYNC110 - another task
         yield url
     finally:
         stop.set()

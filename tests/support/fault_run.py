@@ -105,7 +105,7 @@ async def run_faults(
 
 
 def _places(folder: Path, servers: dict[str, Server], *, system: bool) -> Places:
-    names = ("relay", "mirror", "gateway", *children.worker_names(WORKERS))
+    names = ("relay", "mirror", "gateway", "control", *children.worker_names(WORKERS))
     return Places(
         data_dir=folder,
         postgres_url=f"postgresql://postgres@{HOST}:{servers['postgres'].proxy.port}/postgres",
@@ -175,6 +175,8 @@ def _card(where: Places, settings: Settings) -> Endpoints:
         pid=0,
         page="",
         gateway=where.url("gateway"),
+        control=where.url("control"),
+        operator="",
         postgres=where.postgres_url,
         redis=where.redis_url,
         kafka=where.kafka,

@@ -41,7 +41,7 @@ def test_a_bad_setting_ends_with_status_2_and_its_full_path():
     assert run.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("process", ["relay", "mirror", "gateway", "migrate"])
+@pytest.mark.parametrize("process", ["relay", "mirror", "gateway", "control", "migrate"])
 def test_a_missing_server_ends_with_status_3_and_one_line(process: str):
     run = headrace(
         process,

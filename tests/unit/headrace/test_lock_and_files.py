@@ -70,7 +70,7 @@ def test_endpoints_hold_every_address_and_go_away(tmp_path: Path):
     endpoints.write(
         tmp_path,
         endpoints.Endpoints(
-            1, "page", "g", "p", "r", "k", "relay", "mirror", ("w1", "w2"), access, "logs", {"relay": 7}
+            1, "page", "g", "c", "o", "p", "r", "k", "relay", "mirror", ("w1", "w2"), access, "logs", {"relay": 7}
         ),
     )
     read = json.loads((tmp_path / "endpoints.json").read_text())
