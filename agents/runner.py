@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from agents.flush_pace import Arrivals
 from agents.owned_partition import OwnedPartition
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Runner:
         self._out = sinks
         self._table = table
         self._partitions: dict[int, OwnedPartition] = {}
+        self._arrivals = Arrivals()
         self._ended: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._pause = pause
@@ -113,6 +115,7 @@ class Runner:
             self._table,
             partitions=lambda: len(self._partitions),
             resume=partial(self._resume, number),
+            arrivals=self._arrivals,
         )
         owned.task.add_done_callback(partial(self._ended_by_itself, number))
         self._partitions[number] = owned

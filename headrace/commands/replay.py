@@ -84,9 +84,10 @@ def run(settings: Settings, clock: Clock, options: ReplayOptions) -> int:
     from headrace.replay.options import lengths_of, table_of
     from headrace.replay.progress import Steps
     from headrace.replay.run import Replay
-    from runtime import collector
+    from runtime import allocator, collector
     from tables.windows import rules_of
 
+    allocator.keep_memory()
     collector.tune()
     rules = rules_of(lengths_of(settings, table_of(settings, options.table)), settings.worker)
     with nullcontext() if options.dry_run else writing_alone(options.state / options.table):

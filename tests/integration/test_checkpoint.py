@@ -7,6 +7,7 @@ from typing import cast
 
 from agents.burial import Burial
 from agents.effects import Effects, Prompt
+from agents.flush_pace import Arrivals
 from agents.metrics import AgentMetrics
 from agents.owned_partition import OwnedPartition, Sinks
 from runtime.clock import SystemClock
@@ -73,7 +74,7 @@ def test_rows_behind_those_of_another_owner_do_not_make_a_store_complete(setting
         ours, others = Outlet(settings.kafka, clock), Outlet(settings.kafka, clock)
         table, work = Held(topic), Given()
         sinks = Sinks(ours, Burial(settings.postgres), AgentMetrics(Metrics()), clock, fatal=unexpected)
-        owned = OwnedPartition("t", 0, work, sinks, cast("WindowTable", table), lambda: 1, lambda: None)
+        owned = OwnedPartition("t", 0, work, sinks, cast("WindowTable", table), lambda: 1, lambda: None, Arrivals())
         try:
             await flush(owned, work, b"a", b"b")
             await flush(owned, work, b"c")

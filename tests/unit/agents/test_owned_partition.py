@@ -15,6 +15,7 @@ from typing import Any, cast
 from agents.burial import Burial
 from agents.chunk import Chunk
 from agents.effects import Effects, Prompt
+from agents.flush_pace import Arrivals
 from agents.metrics import AgentMetrics
 from agents.owned_partition import OwnedPartition, Sinks
 from contracts.errors import ServerMissing
@@ -85,7 +86,9 @@ class Bench:
         metrics = AgentMetrics(Metrics())
         sinks = Sinks(cast("Any", self.kafka), Burial(settings.postgres), metrics, clock, fatal=lambda *_: None)
         table = cast("Any", SimpleNamespace(changelog_name="changelog", rows=self.store))
-        self.owned = OwnedPartition("test", 0, self.work, sinks, table, partitions=lambda: 1, resume=lambda: None)
+        self.owned = OwnedPartition(
+            "test", 0, self.work, sinks, table, partitions=lambda: 1, resume=lambda: None, arrivals=Arrivals()
+        )
 
     def fold(self, offset: int) -> None:
         async def acknowledge() -> None:
