@@ -6,6 +6,7 @@ entries. Commands are packed by hiredis: in Python that alone cost the relay a t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from hashlib import sha1
@@ -115,12 +116,19 @@ class RedisClient:
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """Turn what redis raises in the body into ServerMissing."""
+        """Turn what redis raises in the body into ServerMissing, and bring back a cancellation that it swallowed.
+
+        It sends under asyncio.wait_for, which in Python 3.11 forgets one that comes when all is sent.
+        """
+        task = asyncio.current_task()
+        cancellations = task.cancelling() if task else 0
         try:
             yield
         except (RedisError, OSError, TimeoutError) as error:
             reason = str(error) or type(error).__name__
             raise self.missing(reason, "check redis.url") from error
+        if task and task.cancelling() > cancellations:
+            raise asyncio.CancelledError
 
     def missing(self, reason: str, remedy: str) -> ServerMissing:
         """The error that says so of this server."""

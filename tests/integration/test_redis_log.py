@@ -170,3 +170,25 @@ def test_each_process_lag_is_kept_under_its_name(settings: Settings):
         assert await log.read_lag() == {"relay": '{"count": 1}', "mirror:orders": '{"count": 2}'}
 
     on_redis(settings, body)
+
+
+def test_a_cancellation_that_comes_while_a_command_is_sent_is_not_lost(settings: Settings):
+    """redis-py sends under asyncio.wait_for, which in Python 3.11 swallows one that comes when all is sent."""
+
+    async def body(log: RedisLog, stream: str) -> None:
+        del stream
+
+        async def ask_for_ever() -> None:
+            while True:
+                await log.call("PING")
+
+        for turns in range(300):
+            asking = asyncio.create_task(ask_for_ever())
+            for _ in range(turns % 23):
+                await asyncio.sleep(0)
+            asking.cancel()
+            async with asyncio.timeout(5):
+                await asyncio.gather(asking, return_exceptions=True)
+            assert asking.cancelled()
+
+    on_redis(settings, body)
