@@ -10,12 +10,12 @@ from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 from contracts.call_errors import BreakerOpen, CallTimeout
 from reliability import breaker_machine
 from reliability.breaker_machine import Machine, Mode, Now, State
-from reliability.call import Call, Place, Step
+from reliability.call import Place, Step
 from reliability.call_window import FAILED, GOOD, SLOW, CountWindow, TimeWindow, Window
 from reliability.fault import Classify, Health, by_type
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from runtime.settings_reliability import BreakerSettings
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 # Why a caller found another state than the last one left.
 _REASONS = {
@@ -56,18 +57,6 @@ class Change:
     at_s: float
 
 
-class Observer(Protocol):
-    """Who is told; called on the way of a call, so it must be quick and must not raise."""
-
-    def counted(self, name: str, outcome: Outcome) -> None:
-        """A call ended, or was refused."""
-        ...
-
-    def changed(self, change: Change) -> None:
-        """The state changed."""
-        ...
-
-
 class Breaker:
     """One dependency's breaker.
 
@@ -78,18 +67,26 @@ class Breaker:
     place = Place.BREAKER
 
     def __init__(
-        self, name: str, rules: BreakerSettings, clock: Clock, observer: Observer, classify: Classify = by_type
+        self,
+        name: str,
+        rules: BreakerSettings,
+        clock: Clock,
+        changed: Callable[[Change], None],
+        classify: Classify = by_type,
     ) -> None:
         self.name = name
         self.rules = rules
         self._clock = clock
         self._now_s = clock.monotonic_s
-        self._observer = observer
+        self._changed = changed
+        self.changes = dict.fromkeys(State, 0)
+        self._succeeded = self._slow = self._failed = self._ignored = self._cancelled = self._refused = 0
         self._classify = classify
         self._slow_s = rules.slow_s
         self._window: Window = (
             CountWindow(rules.window_calls) if rules.window == "count" else TimeWindow(rules.window_s)
         )
+        self._timed = rules.window == "time"
         self._machine = Machine(since_s=self._now_s())
         self._probe_alone_at_s = 0.0
         self._refused_at_s = float("-inf")
@@ -106,6 +103,18 @@ class Breaker:
         """All of the state."""
         return self._machine
 
+    @property
+    def counts(self) -> dict[Outcome, int]:
+        """What became of all calls so far."""
+        return {
+            Outcome.SUCCESS: self._succeeded,
+            Outcome.SLOW: self._slow,
+            Outcome.FAILURE: self._failed,
+            Outcome.IGNORED: self._ignored,
+            Outcome.CANCELLED: self._cancelled,
+            Outcome.NOT_PERMITTED: self._refused,
+        }
+
     def acquire(self) -> int:
         """A permit for one call, to be given back with exactly one of `succeeded`, `failed` and `release`.
 
@@ -121,14 +130,17 @@ class Breaker:
         if admitted:
             return machine.generation
         self._refused_at_s = now.s
-        self._observer.counted(self.name, Outcome.NOT_PERMITTED)
+        self._refused += 1
         raise BreakerOpen(self.name, self._why(machine), retry_after_s=max(0.0, machine.until_s - now.s) or None)
 
     def succeeded(self, permit: int, took_s: float) -> None:
         """The call of `permit` was answered after `took_s`."""
-        slow = took_s >= self._slow_s
-        self._observer.counted(self.name, Outcome.SLOW if slow else Outcome.SUCCESS)
-        self._settle(permit, SLOW if slow else GOOD)
+        if took_s < self._slow_s:
+            self._succeeded += 1
+            self._settle(permit, GOOD)
+        else:
+            self._slow += 1
+            self._settle(permit, SLOW)
 
     def failed(self, permit: int, took_s: float, error: Exception) -> None:
         """The call of `permit` ended with `error` after `took_s`; whether that counts is for `classify` to say.
@@ -138,35 +150,45 @@ class Breaker:
         health = self._classify(error).health
         hasty = isinstance(error, CallTimeout | TimeoutError) and took_s < self._slow_s
         if health is Health.UNKNOWN or hasty:
-            self._observer.counted(self.name, Outcome.IGNORED)
+            self._ignored += 1
             self._become(breaker_machine.release(self._machine, permit), "")
         elif health is Health.WELL:
             self.succeeded(permit, took_s)
         else:
-            self._observer.counted(self.name, Outcome.FAILURE)
+            self._failed += 1
             self._settle(permit, FAILED | SLOW if took_s >= self._slow_s else FAILED)
 
     def release(self, permit: int) -> None:
         """The call of `permit` was given up by the caller and says nothing."""
-        self._observer.counted(self.name, Outcome.CANCELLED)
+        self._cancelled += 1
         self._become(breaker_machine.release(self._machine, permit), "")
 
-    async def call(self, work: Callable[[], Awaitable[T]]) -> T:
-        """What `work()` answers; waits as long as it does.
+    async def call(self, work: Callable[[*Ts], Awaitable[T]], *arguments: *Ts) -> T:
+        """What `work(*arguments)` answers; waits as long as it does.
 
         Raises:
             BreakerOpen: `work` was not called.
             Exception: whatever `work` raises.
         """
-        return await self._guarded(work)  # type: ignore[no-any-return]
+        permit = self.acquire()
+        began_s = self._now_s()
+        try:
+            answer = await work(*arguments)
+        except CancelledError:
+            self.release(permit)
+            raise
+        except Exception as error:
+            self.failed(permit, self._now_s() - began_s, error)
+            raise
+        except BaseException:
+            self.release(permit)
+            raise
+        self.succeeded(permit, self._now_s() - began_s)
+        return answer
 
     def around(self, step: Step) -> Step:
         """`step` guarded by this breaker."""
-
-        async def guarded(call: Call) -> Any:  # noqa: ANN401 - what the work answers
-            return await self._guarded(step, call)
-
-        return guarded
+        return lambda call: self.call(step, call)
 
     def set_mode(self, mode: Mode) -> None:
         """Take an operator's mode; AUTO leaves a breaker that decides for itself as it is."""
@@ -227,23 +249,6 @@ class Breaker:
             "shared": self.rules.shared,
         }
 
-    async def _guarded(self, step: Callable[..., Awaitable[Any]], *call: Call) -> Any:  # noqa: ANN401
-        permit = self.acquire()
-        began_s = self._now_s()
-        try:
-            answer = await step(*call)
-        except CancelledError:
-            self.release(permit)
-            raise
-        except Exception as error:
-            self.failed(permit, self._now_s() - began_s, error)
-            raise
-        except BaseException:
-            self.release(permit)
-            raise
-        self.succeeded(permit, self._now_s() - began_s)
-        return answer
-
     def _settle(self, permit: int, call: int) -> None:
         machine = self._machine
         if permit != machine.generation or machine.state is State.DISABLED:
@@ -254,7 +259,7 @@ class Breaker:
             self._become(after, "probes were good" if after.state is State.CLOSED else "probes were not good")
             return
         window = self._window
-        window.add(call, self._now_s())
+        window.add(call, self._now_s() if self._timed else 0.0)
         if window.failed or window.slow:
             self._judge()
 
@@ -274,7 +279,8 @@ class Breaker:
             self._own_opening = False
             # What led here says nothing of now: a closed breaker judges by calls made since.
             self._window.clear()
-        self._observer.changed(Change(self.name, before.state, machine.state, reason, machine.since_s))
+        self.changes[machine.state] += 1
+        self._changed(Change(self.name, before.state, machine.state, reason, machine.since_s))
 
     def _now(self) -> Now:
         return Now(self._now_s(), self._clock.uniform(-1.0, 1.0))

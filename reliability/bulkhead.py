@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from contracts.call_errors import BulkheadFull, DeadlineExceeded
 from reliability.call import Call, Place, Step
@@ -19,29 +19,17 @@ if TYPE_CHECKING:
     from runtime.settings_reliability import BulkheadSettings
 
 
-class Observer(Protocol):
-    """Who is told."""
-
-    def bulkhead(self, name: str, busy: int, waiting: int) -> None:
-        """How many places are taken, and how many calls wait, after a change."""
-        ...
-
-    def bulkhead_refused(self, name: str) -> None:
-        """A call was refused."""
-        ...
-
-
 class Bulkhead:
     """The places of one dependency."""
 
     place = Place.BULKHEAD
 
-    def __init__(self, name: str, rules: BulkheadSettings, clock: Clock, observer: Observer) -> None:
+    def __init__(self, name: str, rules: BulkheadSettings, clock: Clock) -> None:
         self.name = name
         self.rules = rules
         self.busy = 0
+        self.refused = 0
         self._clock = clock
-        self._observer = observer
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     @property
@@ -58,7 +46,6 @@ class Bulkhead:
         """
         if self.busy < self.rules.calls:
             self.busy += 1
-            self._tell()
             return
         if len(self._waiters) >= self.rules.waiting:
             raise self._refusal(f"{self.busy} calls are under way and {self.waiting} wait (bulkhead.waiting)")
@@ -73,7 +60,6 @@ class Bulkhead:
                 break
         else:
             self.busy -= 1
-        self._tell()
 
     def around(self, step: Step) -> Step:
         """`step` with a place of this bulkhead."""
@@ -95,7 +81,6 @@ class Bulkhead:
         left_s = deadline.left_s(self._clock.monotonic_s())
         place = asyncio.get_running_loop().create_future()
         self._waiters.append(place)
-        self._tell()
         try:
             async with asyncio.timeout(min(self.rules.wait_s, left_s)):
                 await place
@@ -114,11 +99,7 @@ class Bulkhead:
             self.leave()
         elif place in self._waiters:
             self._waiters.remove(place)
-            self._tell()
 
     def _refusal(self, reason: str) -> BulkheadFull:
-        self._observer.bulkhead_refused(self.name)
+        self.refused += 1
         return BulkheadFull(self.name, reason)
-
-    def _tell(self) -> None:
-        self._observer.bulkhead(self.name, self.busy, len(self._waiters))

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from reliability.breaker import Breaker, Change
+from reliability import dependency
 from reliability.breaker_machine import Mode
-from reliability.bulkhead import Bulkhead
+from reliability.dependency import Dependency
 from reliability.fault import Classify, by_type
 from reliability.reliability_metrics import ReliabilityMetrics
-from reliability.retry import Retry
-from reliability.stack import Stack, TryTimeout
 from runtime.logs import get_logger
 
 if TYPE_CHECKING:
-    from reliability.breaker import Outcome
+    from reliability.breaker import Breaker, Change
     from reliability.call import Layer
     from runtime.clock import Clock
     from runtime.metrics import Metrics
@@ -33,21 +31,12 @@ CHANGES_KEPT = 50
 Show = Callable[[], dict[str, Any]]
 
 
-class Dependency(NamedTuple):
-    """The policies of one dependency."""
-
-    breaker: Breaker
-    retry: Retry
-    bulkhead: Bulkhead
-    stack: Stack
-
-
 class Reliability:
     """The policies of one process. `process` names it where states of several are shown."""
 
     def __init__(self, settings: Settings, process: str, clock: Clock, metrics: Metrics) -> None:
         self.process = process
-        self.metrics = ReliabilityMetrics(metrics)
+        self._metrics = ReliabilityMetrics(metrics)
         self._settings = settings
         self._clock = clock
         self._dependencies: dict[str, Dependency] = {}
@@ -64,7 +53,9 @@ class Reliability:
             outer: layers for the places SHED and LIMIT.
         """
         if name not in self._dependencies:
-            self._dependencies[name] = self._make(name, classify, outer)
+            made = dependency.make(self._settings, name, self._clock, self._changed, classify, outer)
+            self._dependencies[name] = made
+            self._metrics.watched.append(made)
         return self._dependencies[name]
 
     @property
@@ -88,45 +79,22 @@ class Reliability:
             "process": self.process,
             "at": round(self._clock.wall_s(), 3),
             "breakers": [each.breaker.as_json() for each in everything],
-            "retries": [self._retry_state(each.retry) for each in everything],
+            "retries": [each.retry.as_json() for each in everything],
             "bulkheads": [each.bulkhead.as_json() for each in everything if each.bulkhead.rules.calls],
             "changes": list(self._changes),
             **parts,
         }
 
-    # The observer of all breakers, retries and bulkheads.
+    def override(self, modes: dict[str, Mode]) -> None:
+        """Take operators' modes by breaker name; a breaker that is not named goes back to its settings' mode."""
+        for name, each in self._dependencies.items():
+            each.breaker.set_mode(modes.get(name, Mode(each.breaker.rules.mode)))
 
-    def changed(self, change: Change) -> None:
-        """A breaker changed its state: an event in the log, the metrics and the page."""
-        self.metrics.changed(change)
+    def _changed(self, change: Change) -> None:
+        """A breaker changed its state: an event in the log and on the page."""
         at_s = round(self._clock.wall_s(), 3)
         said = {"name": change.name, "before": change.before.value, "after": change.after.value}
         self._changes.append({**said, "reason": change.reason, "at": at_s})
         _log.warning("breaker changed", **said, reason=change.reason)
         for listener in self._listeners:
             listener(change)
-
-    def counted(self, name: str, outcome: Outcome) -> None:
-        """A breaker saw a call."""
-        self.metrics.counted(name, outcome)
-
-    def _make(self, name: str, classify: Classify, outer: Sequence[Layer]) -> Dependency:
-        breaker_rules, rules, bulkhead_rules = self._settings.of_dependency(name)
-        self.metrics.add(name)
-        breaker = Breaker(name, breaker_rules, self._clock, self, classify)
-        self.metrics.show_state(name, breaker.state)
-        retry = Retry(name, rules, self._clock, self.metrics, classify)
-        bulkhead = Bulkhead(name, bulkhead_rules, self._clock, self.metrics)
-        layers: list[Layer] = [*outer, retry, breaker, TryTimeout(name, rules.try_timeout_s, self._clock)]
-        if bulkhead_rules.calls:
-            layers.append(bulkhead)
-        return Dependency(breaker, retry, bulkhead, Stack(name, layers, self._clock, deadline_s=rules.deadline_s))
-
-    def _retry_state(self, retry: Retry) -> dict[str, object]:
-        self.metrics.tokens.labels(retry.name).set(retry.quota.tokens)
-        return retry.as_json()
-
-    def override(self, modes: dict[str, Mode]) -> None:
-        """Take operators' modes by breaker name; a breaker that is not named goes back to its settings' mode."""
-        for name, each in self._dependencies.items():
-            each.breaker.set_mode(modes.get(name, Mode(each.breaker.rules.mode)))

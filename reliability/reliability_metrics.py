@@ -1,74 +1,76 @@
-"""What the policies around calls tell of themselves on /metrics. Label `name` is the dependency."""
+"""What the policies around calls tell of themselves on /metrics. Label `name` is the dependency.
+
+All of it is read when asked for: on the way of a call the policies only count up.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from reliability.breaker import Outcome
 from reliability.breaker_machine import State
 
 if TYPE_CHECKING:
-    from reliability.breaker import Change
-    from reliability.retry import Verdict
-    from runtime.metrics import Counter, Gauge, Metrics
+    from reliability.dependency import Dependency
+    from runtime.metrics import Metrics, Readings
 
 
 class ReliabilityMetrics:
-    """Observes breakers, retries and bulkheads of a process."""
+    """The metrics of the dependencies that are in `watched`."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self.state = metrics.gauge("breaker_state", "1 for the state that a breaker is in.", ("name", "state"))
-        self.calls = metrics.counter(
+        self.watched: list[Dependency] = []
+        name = ("name",)
+        metrics.read_gauge(
+            "breaker_state", "1 for the state that a breaker is in.", ("name", "state"), self._of(_states)
+        )
+        metrics.read_counter(
             "breaker_calls_total",
             "Calls that a breaker saw: success, slow, failure, ignored (says nothing), cancelled, not_permitted.",
             ("name", "outcome"),
+            self._of(lambda each: ((outcome.value, n) for outcome, n in each.breaker.counts.items())),
         )
-        self.transitions = metrics.counter("breaker_transitions_total", "Changes of state.", ("name", "to"))
-        self.retries = metrics.counter(
+        metrics.read_counter(
+            "breaker_transitions_total",
+            "Changes of state.",
+            ("name", "to"),
+            self._of(lambda each: ((state.value, n) for state, n in each.breaker.changes.items())),
+        )
+        metrics.read_counter(
             "retries_total",
-            "Failures that might be retried: scheduled, recovered (a retry succeeded), exhausted, not_repeatable, "
-            "budget_denied, deadline_denied.",
+            "Failures that might be retried: scheduled, permanent, not_repeatable, exhausted, deadline_denied, "
+            "budget_denied; recovered: a retry succeeded.",
             ("name", "outcome"),
+            self._of(lambda each: ((verdict.value, n) for verdict, n in each.retry.counts.items())),
         )
-        self.tokens = metrics.gauge("retry_budget_tokens", "What the quota of retries holds.", ("name",))
-        self.busy = metrics.gauge("bulkhead_busy_calls", "Calls under way.", ("name",))
-        self.waiting = metrics.gauge("bulkhead_waiting_calls", "Calls that wait for a place.", ("name",))
-        self.refused = metrics.counter("bulkhead_refused_total", "Calls refused for want of a place.", ("name",))
-        # Looking up a labelled child takes longer than counting.
-        self._outcomes: dict[tuple[str, Outcome], Counter] = {}
-        self._places: dict[str, tuple[Gauge, Gauge]] = {}
+        metrics.read_gauge(
+            "retry_budget_tokens",
+            "What the quota of retries holds.",
+            name,
+            self._one(lambda each: each.retry.quota.tokens),
+        )
+        metrics.read_gauge("bulkhead_busy_calls", "Calls under way.", name, self._one(lambda each: each.bulkhead.busy))
+        metrics.read_gauge(
+            "bulkhead_waiting_calls",
+            "Calls that wait for a place.",
+            name,
+            self._one(lambda each: each.bulkhead.waiting),
+        )
+        metrics.read_counter(
+            "bulkhead_refused_total",
+            "Calls refused for want of a place.",
+            name,
+            self._one(lambda each: each.bulkhead.refused),
+        )
 
-    def add(self, name: str) -> None:
-        """Make a dependency's children; all outcomes begin at 0, since a rate needs a beginning."""
-        for outcome in Outcome:
-            self._outcomes[name, outcome] = self.calls.labels(name, outcome.value)
-        self._places[name] = (self.busy.labels(name), self.waiting.labels(name))
-        self.refused.labels(name)
+    def _of(self, read: Callable[[Dependency], Iterator[tuple[str, float]]]) -> Callable[[], Readings]:
+        """Readings of every dependency, each under a second label."""
+        return lambda: [((each.name, label), value) for each in self.watched for label, value in read(each)]
 
-    def show_state(self, name: str, state: State) -> None:
-        """Show the state of a breaker."""
-        for each in State:
-            self.state.labels(name, each.value).set(each is state)
+    def _one(self, read: Callable[[Dependency], float]) -> Callable[[], Readings]:
+        """One reading of every dependency."""
+        return lambda: [((each.name,), read(each)) for each in self.watched]
 
-    def counted(self, name: str, outcome: Outcome) -> None:
-        """A breaker saw a call."""
-        self._outcomes[name, outcome].inc()
 
-    def changed(self, change: Change) -> None:
-        """A breaker changed its state."""
-        self.transitions.labels(change.name, change.after.value).inc()
-        self.show_state(change.name, change.after)
-
-    def retry(self, name: str, verdict: Verdict) -> None:
-        """A failure was judged, or a retry succeeded."""
-        self.retries.labels(name, verdict.value).inc()
-
-    def bulkhead(self, name: str, busy: int, waiting: int) -> None:
-        """A bulkhead's places."""
-        taken, queued = self._places[name]
-        taken.set(busy)
-        queued.set(waiting)
-
-    def bulkhead_refused(self, name: str) -> None:
-        """A bulkhead refused a call."""
-        self.refused.labels(name).inc()
+def _states(each: Dependency) -> Iterator[tuple[str, float]]:
+    return ((state.value, float(state is each.breaker.state)) for state in State)

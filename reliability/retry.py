@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from contextvars import ContextVar
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reliability.backoff import ceiling_s
 from reliability.call import Call, Place, Step
@@ -51,14 +51,6 @@ class Next(NamedTuple):
     cost: int = 0
 
 
-class Observer(Protocol):
-    """Who is told of retries."""
-
-    def retry(self, name: str, verdict: Verdict) -> None:
-        """A failure was judged (PERMANENT aside), or a retry succeeded."""
-        ...
-
-
 def next_step(
     rules: CallSettings, fault: Fault, *, tries: int, idempotent: bool, left_s: float, tokens: int, draw: float
 ) -> Next:
@@ -92,14 +84,12 @@ class Retry:
 
     place = Place.RETRY
 
-    def __init__(
-        self, name: str, rules: CallSettings, clock: Clock, observer: Observer, classify: Classify = by_type
-    ) -> None:
+    def __init__(self, name: str, rules: CallSettings, clock: Clock, classify: Classify = by_type) -> None:
         self.name = name
         self.rules = rules
         self.quota = RetryQuota(rules)
         self._clock = clock
-        self._observer = observer
+        self.counts = dict.fromkeys(Verdict, 0)
         self._classify = classify
 
     def around(self, step: Step) -> Step:
@@ -132,7 +122,7 @@ class Retry:
                 cost = next_.cost
             else:
                 if cost:
-                    self._observer.retry(self.name, Verdict.RECOVERED)
+                    self.counts[Verdict.RECOVERED] += 1
                 self.quota.succeeded(cost)
                 return answer
             # Shorter than what the deadline leaves, see next_step.
@@ -151,6 +141,5 @@ class Retry:
         )
         if next_.verdict is Verdict.AGAIN:
             self.quota.take(next_.cost)
-        if next_.verdict is not Verdict.PERMANENT:
-            self._observer.retry(self.name, next_.verdict)
+        self.counts[next_.verdict] += 1
         return next_

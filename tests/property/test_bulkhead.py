@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from contracts.call_errors import CallRefused
 from reliability.bulkhead import Bulkhead
 from reliability.deadline import after
-from reliability.reliability_metrics import ReliabilityMetrics
-from runtime.metrics import Metrics
 from runtime.settings_reliability import BulkheadSettings
 from tests.support.virtual import LoopClock, simulate
 
@@ -28,9 +26,7 @@ def test_places_are_neither_lost_nor_given_twice(
     calls: int, waiting: int, callers: list[tuple[int, int, int, int | None]]
 ):
     async def story(clock: LoopClock) -> None:
-        metrics = ReliabilityMetrics(Metrics())
-        metrics.add("shop")
-        places = Bulkhead("shop", BulkheadSettings(calls=calls, waiting=waiting, wait_s=0.7), clock, metrics)
+        places = Bulkhead("shop", BulkheadSettings(calls=calls, waiting=waiting, wait_s=0.7), clock)
         inside = 0
 
         async def caller(begin: int, hold: int, patience: int) -> None:

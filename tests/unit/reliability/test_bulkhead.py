@@ -9,16 +9,12 @@ import pytest
 from contracts.call_errors import BulkheadFull, DeadlineExceeded
 from reliability.bulkhead import Bulkhead
 from reliability.deadline import NEVER, after
-from reliability.reliability_metrics import ReliabilityMetrics
-from runtime.metrics import Metrics
 from runtime.settings_reliability import BulkheadSettings
 from tests.support.virtual import LoopClock, simulate
 
 
 def bulkhead(clock: LoopClock, **rules: float) -> Bulkhead:
-    metrics = ReliabilityMetrics(Metrics())
-    metrics.add("shop")
-    return Bulkhead("shop", BulkheadSettings.model_validate(rules), clock, metrics)
+    return Bulkhead("shop", BulkheadSettings.model_validate(rules), clock)
 
 
 def test_as_many_as_allowed_are_under_way_and_the_longest_waiting_is_next():

@@ -6,13 +6,15 @@ import asyncio
 import math
 
 import pytest
+from prometheus_client import generate_latest
 
 from contracts.call_errors import BreakerOpen, BulkheadFull, CallTimeout, DeadlineExceeded
 from reliability.breaker_machine import Mode, State
 from reliability.call import Call, Place, Step, Try
 from reliability.deadline import Deadline, after
+from reliability.dependency import Dependency
 from reliability.fault import FAILED, Fault, Health
-from reliability.registry import Dependency, Reliability
+from reliability.registry import Reliability
 from reliability.stack import Stack
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -242,5 +244,29 @@ def test_operators_modes_hold_until_they_are_taken_back():
         assert breaker.as_json()["state"] == "forced_open"
         every.override({})
         assert breaker.as_json()["state"] == "closed"
+
+    simulate(story)
+
+
+def test_metrics_are_what_the_policies_counted():
+    async def story(clock: LoopClock) -> None:
+        metrics = Metrics()
+        every = Reliability(Settings.model_validate({"breaker": {"min_calls": 2}}), "worker", clock, metrics)
+        stack = every.dependency("shop").stack
+        await stack.call(Work(), idempotent=True)
+        with pytest.raises(BreakerOpen):
+            await stack.call(Work(OSError(), OSError(), OSError()), idempotent=True)
+        text = generate_latest(metrics.registry).decode()
+        for line in (
+            'headrace_breaker_calls_total{name="shop",outcome="success"} 1.0',
+            'headrace_breaker_calls_total{name="shop",outcome="failure"} 1.0',
+            'headrace_breaker_calls_total{name="shop",outcome="not_permitted"} 1.0',
+            'headrace_breaker_state{name="shop",state="open"} 1.0',
+            'headrace_breaker_transitions_total{name="shop",to="open"} 1.0',
+            'headrace_retries_total{name="shop",outcome="scheduled"} 1.0',
+            'headrace_retry_budget_tokens{name="shop"} 486.0',
+            'headrace_bulkhead_busy_calls{name="shop"} 0.0',
+        ):
+            assert line in text, text
 
     simulate(story)
