@@ -22,15 +22,19 @@ from gateway.latest import Latest
 from gateway.load import Load
 from gateway.observed import GatewayMetrics
 from gateway.opening import Opener
+from gateway.policies import Policies
 from gateway.pulse import Pulse
 from gateway.recall import Recall
 from gateway.rest import Rest
 from gateway.tables import Tables
+from reliability.registry import Reliability
 from runtime.logs import get_logger
 from runtime.tokens import secret_of
 from streams import topics
 from streams.kafka_log import Cluster
 from streams.redis_log import RedisLog
+from streams.reliability_link import link, process_name
+from streams.reliability_report import ReliabilityBoard
 
 if TYPE_CHECKING:
     from runtime.clock import Clock
@@ -87,13 +91,23 @@ class _Gateway:
         self._opener = Opener(gateway, doorkeeper, self._feed, self._hub, recall, clock, counted, self._load)
         self._tables = Tables(gateway)
         self._control = Control(gateway)
+        self._reliability = Reliability(settings, process_name("gateway"), clock, metrics)
+        self._load.show(self._reliability)
         app = Rest(doorkeeper, self._tables, self._control, self._load, clock).application(health, metrics)
+        Policies(doorkeeper, ReliabilityBoard(self._redis, settings.prefix, clock)).add_to(app)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_FLUSH_S)
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Run all parts until `stop`, or until one of them fails."""
         port = asyncio.create_task(self._listen(stop))
-        parts = (self._feed.run(self._cluster), self._hub.run(), self._pulse.run(), self._watch(), *self._load.parts())
+        parts = (
+            self._feed.run(self._cluster),
+            self._hub.run(),
+            self._pulse.run(),
+            self._watch(),
+            *self._load.parts(),
+            self._link(),
+        )
         others = [asyncio.create_task(part) for part in parts]
         try:
             # The port ends when asked to stop; any other end is a failure, and is raised.
@@ -124,6 +138,9 @@ class _Gateway:
         if others is None:
             raise RuntimeError("the port is open before aiohttp is set up")
         return Front(self._opener.open, others, self._counted)
+
+    async def _link(self) -> None:
+        await link(self._settings, self._redis, self._reliability, self._clock)
 
     async def _watch(self) -> None:
         while True:
