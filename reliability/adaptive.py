@@ -3,18 +3,21 @@
 Little's law: beyond what a dependency can do at once, more work in flight only waits there. So the width grows while
 work takes about as long as it does unloaded (the baseline), and falls in proportion when it takes longer:
 
-    gradient = tolerance * baseline / median, within [0.5, 1]
-    width    = smoothed (width * gradient + room), room = sqrt(width) / 2: what lets it grow, and a queue to be seen
+    gradient = tolerance * baseline / median, within [0.5, 1.5]
+    width    = smoothed (width * gradient + room), room = sqrt(width) / 2: a queue that is long enough to be seen
 
 The baseline is what keeps this honest. Gradient2, which learns a long average of whatever it sees, takes a lasting
-overload for normal after some minutes and then lets everything in. Here the baseline falls as soon as work is faster,
-but rises only when the slowness cannot be ours: less than half of the width was in use. A gate that is always full
-makes that test itself now and then, so that a dependency which became slower for good gets its width back:
+overload for normal after some minutes and then lets everything in; and the least of what was seen sinks with every
+lucky draw. Here the baseline is learned only while the slowness cannot be ours: less than half of the width is in use.
+A gate that is never so quiet makes that test itself now and then. So an overload that was there from the start does not
+count as normal either, and a dependency that became slower for good gets its width back:
 
-    FREE --------- PRESSED_WINDOWS windows in a row with a gradient below 1 ---------> PROBING (half the width)
-     ^ width as it was; baseline = what the last of PROBE_WINDOWS windows has shown ---------|
+    OPEN --- 5, then 10, 20, at last 50 windows in a row with half of it or more in use ---------------> PROBING
+     ^                                                                                          a third of the width
+     +-------- width as it was; baseline from what the last of PROBE_WINDOWS windows has shown ----------------+
 
-Half is enough: a width that has settled has less than one queued for each that is worked on.
+A third is little enough: a width that has settled has less than two queued for each that is worked on. A probe of a few
+tenths of a second in five seconds and more costs a few percent of the work at most.
 """
 
 from __future__ import annotations
@@ -22,20 +25,25 @@ from __future__ import annotations
 from statistics import median
 from typing import NamedTuple
 
-# A median of fewer says little; of more, it says nothing new.
-WINDOW_COUNT = 10
+# A median of fewer says little (of ten that scatter exponentially it is off by a third); of more, nothing new.
+WINDOW_COUNT = 20
+PROBE_COUNT = 100
+PROBE_S = 0.5
 WINDOW_MOST = 500
 WINDOW_S = 0.1
-# Medians scatter: one low draw of ten must not become the measure of all.
-BASELINE_FALL = 0.5
-BASELINE_RISE = 0.1
-# Work that was refused or timed out says "too much" without a duration; a tenth of it is no accident.
-REFUSED_RATIO = 0.1
-REFUSED_GRADIENT = 0.8
+# The median of so many durations counts half against what is known, of many more nearly whole.
+HALF_WEIGHT = 10
+QUIET_WEIGHT = 0.1
+# Work that was refused or timed out says "too much" without a duration; a fifth of it is no accident.
+REFUSED_RATIO = 0.2
 LEAST_GRADIENT = 0.5
-PRESSED_WINDOWS = 50
+# Above 1 it says how far away the limit is: 20 to 100 takes two seconds, where room alone would take half a minute.
+MOST_GRADIENT = 1.5
+PROBE_EVERY = 50
+PROBE_FIRST = 5
 # The first one still sees what was queued before.
 PROBE_WINDOWS = 2
+PROBE_RATIO = 1 / 3
 
 
 class Rules(NamedTuple):
@@ -52,14 +60,16 @@ class Width(NamedTuple):
 
     value: float
     baseline_s: float | None = None
-    pressed: int = 0
-    """Windows in a row in which work took too long."""
+    probe_in: int = PROBE_FIRST
+    """Windows until the next probe, if they are all busy."""
+    probe_every: int = PROBE_FIRST
+    """How many windows there were before the last probe; a first measure that was unlucky is corrected soon."""
     probing: int = 0
-    """Windows left at half the width."""
+    """Windows left at a part of the width."""
 
     def whole(self, rules: Rules) -> int:
         """How many may run at once."""
-        return max(rules.least, int(self.value / 2 if self.probing else self.value))
+        return max(rules.least, int(self.value * (PROBE_RATIO if self.probing else 1)))
 
 
 class Window:
@@ -79,38 +89,56 @@ class Window:
         else:
             self.durations_s.append(duration_s)
 
-    def full(self, now_s: float) -> bool:
+    def full(self, now_s: float, width: Width) -> bool:
         """Whether it says enough; a quiet gate's window stays open for longer."""
         count = len(self.durations_s) + self.refused
-        return count >= WINDOW_MOST or (count >= WINDOW_COUNT and now_s - self.began_s >= WINDOW_S)
+        open_s = now_s - self.began_s
+        wanted = PROBE_COUNT if width.probing == 1 and open_s < PROBE_S else WINDOW_COUNT
+        return count >= WINDOW_MOST or (count >= wanted and open_s >= WINDOW_S)
 
 
 def next_width(width: Width, window: Window, rules: Rules) -> Width:
     """The width after what a full window has shown."""
-    if window.refused and window.refused >= REFUSED_RATIO * (len(window.durations_s) + window.refused):
-        return _smoothed(width._replace(probing=0), width.value * REFUSED_GRADIENT, rules)
+    ratio = window.refused / (len(window.durations_s) + window.refused)
+    if ratio >= REFUSED_RATIO or not window.durations_s:
+        # At once, not smoothed; and what is known of unloaded work is measured again soon.
+        due = _counted_down(width._replace(probe_in=min(width.probe_in, PROBE_FIRST)))
+        return _bounded(due, width.value * (1 - ratio / 2), rules)
     seen_s = median(window.durations_s)
     if width.probing:
-        return width._replace(probing=width.probing - 1, baseline_s=seen_s if width.probing == 1 else width.baseline_s)
-    baseline_s = _baseline(width, seen_s, window.busiest)
-    gradient = 1.0 if seen_s <= 0 else min(1.0, max(LEAST_GRADIENT, rules.tolerance * baseline_s / seen_s))
-    if gradient >= 1.0 and window.busiest < width.value / 2:
-        return Width(width.value, baseline_s)  # nobody asks for more, so nothing shows that more would do
-    pressed = 0 if gradient >= 1.0 else width.pressed + 1
-    probing = PROBE_WINDOWS if pressed >= PRESSED_WINDOWS else 0
-    changed = Width(width.value, baseline_s, 0 if probing else pressed, probing)
-    return _smoothed(changed, width.value * gradient + width.value**0.5 / 2, rules)
+        return _probed(width, seen_s, len(window.durations_s))
+    busy = window.busiest >= width.value / 2
+    known_s = seen_s if width.baseline_s is None else width.baseline_s
+    baseline_s = known_s if busy else known_s + QUIET_WEIGHT * (seen_s - known_s)
+    fast = rules.tolerance * baseline_s / seen_s if seen_s > 0 else MOST_GRADIENT
+    gradient = min(MOST_GRADIENT, max(LEAST_GRADIENT, fast))
+    if gradient >= 1.0 and not busy:
+        # Nobody asks for more, so nothing shows that it would do.
+        return width._replace(baseline_s=baseline_s, probe_in=PROBE_EVERY)
+    due = _counted_down(width._replace(baseline_s=baseline_s))
+    return _smoothed(due, width.value * gradient + width.value**0.5 / 2, rules)
 
 
-def _baseline(width: Width, seen_s: float, busiest: int) -> float:
-    known_s = width.baseline_s
-    if known_s is None:
-        return seen_s
-    if seen_s <= known_s:
-        return known_s + BASELINE_FALL * (seen_s - known_s)
-    return known_s + BASELINE_RISE * (seen_s - known_s) if busiest < width.value / 2 else known_s
+def _counted_down(width: Width) -> Width:
+    """One busy window nearer to a probe, or in it."""
+    if width.probing:
+        return width
+    if width.probe_in > 1:
+        return width._replace(probe_in=width.probe_in - 1)
+    every = min(PROBE_EVERY, 2 * width.probe_every)
+    return width._replace(probe_in=every, probe_every=every, probing=PROBE_WINDOWS)
+
+
+def _probed(width: Width, seen_s: float, count: int) -> Width:
+    if width.probing > 1 or width.baseline_s is None:
+        return width._replace(probing=width.probing - 1)
+    weight = count / (count + HALF_WEIGHT)
+    return width._replace(probing=0, baseline_s=width.baseline_s + weight * (seen_s - width.baseline_s))
 
 
 def _smoothed(width: Width, target: float, rules: Rules) -> Width:
-    value = width.value + rules.smoothing * (target - width.value)
+    return _bounded(width, width.value + rules.smoothing * (target - width.value), rules)
+
+
+def _bounded(width: Width, value: float, rules: Rules) -> Width:
     return width._replace(value=min(float(rules.most), max(float(rules.least), value)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from enum import Enum
 from typing import TYPE_CHECKING, Self
 
 from contracts.errors import Shed
@@ -30,6 +31,18 @@ def everything() -> Priority:
     return Priority.BACKGROUND
 
 
+class End(Enum):
+    """How work ended, as far as it says what its dependency can take."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    """Turned away by the dependency, or timed out."""
+    CUT = "cut"
+    """Cancelled. At its deadline, that is a timeout; before, the caller left, which says nothing."""
+    FAILED = "failed"
+    """Taken for a quick answer, a failure would make every real one look slow."""
+
+
 class Gate:
     """One gate; `name` is its label in metrics and errors, `lets` says what passes at the level in force."""
 
@@ -47,8 +60,7 @@ class Gate:
         self._metrics = metrics
         self._lets = lets
         self._rules = Rules(settings.least, settings.most, settings.tolerance, settings.smoothing)
-        self._longest_s = settings.interval_ms / 1000
-        self._line = Line(LineRules(settings.target_ms / 1000, self._longest_s, settings.waiting, settings.shares))
+        self._line = Line(self._line_rules(0.0))
         self._width = Width(float(settings.initial))
         self._window = Window(clock.monotonic_s())
         self._waiting: dict[Ticket, asyncio.Future[None]] = {}
@@ -100,14 +112,18 @@ class Gate:
         self._metrics.inflight.labels(self.name).set(self._line.running)
         return ticket
 
-    def done(self, ticket: Ticket, duration_s: float | None, *, refused: bool) -> None:
-        """The work ended after `duration_s`; None when that says nothing about what the dependency can take."""
+    def done(self, ticket: Ticket, end: End, began_s: float) -> None:
+        """The work that began at `began_s` (monotonic seconds) came to an end."""
         now_s, running = self._clock.monotonic_s(), self._line.running
-        if duration_s is not None:
-            self._window.add(duration_s, running, refused=refused)
-            if self._window.full(now_s):
+        known_s, duration_s = self._width.baseline_s, now_s - began_s
+        if end is End.CUT and now_s >= ticket.deadline_s and (known_s is None or duration_s > known_s):
+            end = End.REFUSED  # too late, and not only because it had waited here
+        if end in (End.DONE, End.REFUSED):
+            self._window.add(duration_s, running, refused=end is End.REFUSED)
+            if self._window.full(now_s, self._width):
                 self._width = next_width(self._width, self._window, self._rules)
                 self._window = Window(now_s)
+                self._line.rules = self._line_rules(self._width.baseline_s or 0.0)
                 self._metrics.width.labels(self.name).set(self._width.whole(self._rules))
         self._line.leave(ticket)
         self._admit(now_s)
@@ -118,7 +134,8 @@ class Gate:
         loop = asyncio.get_running_loop()
         future = self._waiting[ticket] = loop.create_future()
         # Whoever cannot be reached by a wake-up (everything hangs behind the gate) leaves by the clock.
-        left_s = min(self._longest_s, ticket.deadline_s - self._clock.monotonic_s())
+        rules = self._line.rules
+        left_s = min(rules.interval_s, ticket.deadline_s - rules.needs_s - self._clock.monotonic_s())
         timer = loop.call_later(max(0.0, left_s), self._give_up, ticket)
         try:
             await future
@@ -133,7 +150,7 @@ class Gate:
     def _give_up(self, ticket: Ticket) -> None:
         if ticket in self._waiting:
             self._line.leave(ticket)
-            late = ticket.deadline_s <= self._clock.monotonic_s()
+            late = ticket.deadline_s <= self._clock.monotonic_s() + self._line.rules.needs_s
             ticket.turned_away = Reason.DEADLINE if late else Reason.QUEUE_DELAY
             self._wake(ticket)
 
@@ -150,6 +167,12 @@ class Gate:
         self._turned_away += 1
         self._metrics.shed.labels(self.name, priority.name.lower(), reason.value).inc()
         return Shed(self.name, priority.name.lower(), reason.value, self._settings.retry_after_s)
+
+    def _line_rules(self, unloaded_s: float) -> LineRules:
+        """Waiting as long as the work takes is no standing queue, however slow the work is."""
+        target_s = max(self._settings.target_ms / 1000, unloaded_s)
+        interval_s = max(self._settings.interval_ms / 1000, 2 * target_s)
+        return LineRules(target_s, interval_s, self._settings.waiting, self._settings.shares, unloaded_s)
 
     def now_s(self) -> float:
         """The gate's clock, in monotonic seconds."""
@@ -184,7 +207,9 @@ class Admission:
         del error, trace
         if self._ticket is None:
             return
-        refused = self._overloaded or (kind is not None and issubclass(kind, TimeoutError))
-        # Cancelled, or failed at once: taken for a quick answer, it would make every real one look slow.
-        duration_s = self._gate.now_s() - self._began_s if kind is None or refused else None
-        self._gate.done(self._ticket, duration_s, refused=refused)
+        end = End.DONE
+        if self._overloaded or (kind is not None and issubclass(kind, TimeoutError)):
+            end = End.REFUSED
+        elif kind is not None:
+            end = End.CUT if issubclass(kind, asyncio.CancelledError) else End.FAILED
+        self._gate.done(self._ticket, end, self._began_s)

@@ -6,7 +6,7 @@ Where it stands: `reliability.gate` gives it the time and the width, and wakes w
        |          ^
        |          | next: the most important first; within a priority, who waited longest
        +--> WAITING --+--> turned away: QUEUE_DELAY  the queue stands (below) and this one waited for 2 * target
-       |              +--> turned away: DEADLINE     nobody would wait for the answer any more
+       |              +--> turned away: DEADLINE     too little time is left for the work: nobody would wait for it
        |              +--> turned away: LIMIT        somebody more important needed its place in a full queue
        +--> turned away: LIMIT                       the queue is full of what is as important, or more
 
@@ -36,12 +36,17 @@ class Reason(StrEnum):
 
 
 class LineRules(NamedTuple):
-    """See settings, group `gate`; `shares` has one entry for each priority, 0 < share <= 1."""
+    """See settings, group `gate`; `shares` has one entry for each priority, 0 < share <= 1.
+
+    `target_s` has to be at least what the work takes unloaded: until a place is free, that is a wait without a queue.
+    """
 
     target_s: float
     interval_s: float
     waiting: int
     shares: tuple[float, ...]
+    needs_s: float = 0.0
+    """What has waited and has less time left than this is not begun."""
 
 
 class Ticket:
@@ -81,7 +86,8 @@ class Line:
     """Those that run and those that wait, by priority."""
 
     def __init__(self, rules: LineRules) -> None:
-        self._rules = rules
+        self.rules = rules
+        """May be replaced at any time."""
         self._running = [0] * len(Priority)
         self._queues: tuple[deque[Ticket], ...] = tuple(deque() for _ in Priority)
         self._standing = tuple(Standing() for _ in Priority)
@@ -103,11 +109,11 @@ class Line:
             ticket.turned_away = Reason.DEADLINE
             return ticket, None
         if not any(self._queues[: priority + 1]) and self._fits(priority, width):
-            self._standing[priority].judge(0.0, now_s, self._rules)
+            self._standing[priority].judge(0.0, now_s, self.rules)
             self._run(ticket)
             return ticket, None
         evicted: Ticket | None = None
-        if self.waiting >= self._rules.waiting:
+        if self.waiting >= self.rules.waiting:
             evicted = self._last_below(priority)
             (evicted or ticket).turned_away = Reason.LIMIT
         if ticket.turned_away is None:
@@ -118,11 +124,12 @@ class Line:
         """Those that no longer wait, in order: each runs now, or was turned away."""
         for priority in Priority:
             queue, standing = self._queues[priority], self._standing[priority]
-            while queue and (queue[0].deadline_s <= now_s or self._fits(priority, width)):
+            latest_s = now_s + self.rules.needs_s
+            while queue and (queue[0].deadline_s <= latest_s or self._fits(priority, width)):
                 ticket = queue.popleft()
-                if ticket.deadline_s <= now_s:
+                if ticket.deadline_s <= latest_s:
                     ticket.turned_away = Reason.DEADLINE
-                elif standing.judge(now_s - ticket.since_s, now_s, self._rules):
+                elif standing.judge(now_s - ticket.since_s, now_s, self.rules):
                     ticket.turned_away = Reason.QUEUE_DELAY
                 else:
                     self._run(ticket)
@@ -147,7 +154,7 @@ class Line:
         """
         if self.running >= width:
             return False
-        shares = self._rules.shares
+        shares = self.rules.shares
         return all(sum(self._running[p:]) < max(1, int(shares[p] * width)) for p in range(priority + 1))
 
     def _run(self, ticket: Ticket) -> None:

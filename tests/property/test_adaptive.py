@@ -64,11 +64,16 @@ def test_a_gate_that_is_half_empty_does_not_grow():
 
 
 def test_refusals_and_timeouts_narrow_the_gate():
-    assert next_width(Width(40.0, 0.01), window(0.01, 40, refused=1), RULES).value < 40.0
+    assert next_width(Width(40.0, 0.01), window(0.01, 40, refused=1), RULES).value > 40.0  # an accident
+    assert next_width(Width(40.0, 0.01), window(0.01, 40, refused=4), RULES).value == 32.0
+    assert next_width(Width(40.0, 0.01), window(0.01, 40, refused=10), RULES).value == 20.0
 
 
 def test_a_window_is_full_when_it_says_enough():
-    assert not window(0.01, 1, count=9).full(10.0)
-    assert not window(0.01, 1).full(0.05)
-    assert window(0.01, 1).full(0.1)
-    assert window(0.01, 1, count=500).full(0.0)
+    width = Width(40.0)
+    assert not window(0.01, 1, count=19).full(10.0, width)
+    assert not window(0.01, 1, count=20).full(0.05, width)
+    assert window(0.01, 1, count=20).full(0.1, width)
+    assert not window(0.01, 1, count=99).full(0.1, width._replace(probing=1))
+    assert window(0.01, 1, count=20).full(0.5, width._replace(probing=1))
+    assert window(0.01, 1, count=500).full(0.0, width)
