@@ -17,28 +17,31 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from agents.come_back import KEY as CAME_BACK_KEY
 from agents.effects import Effects, Prompt
 from agents.experiment_messages import ExperimentMessages, messages_of
+from agents.letter_queue import LetterQueue
 from agents.records import letter_of, tenant_of
 from contracts import envelope
 from contracts.errors import ContractError, OutOfRange, TooLarge
-from contracts.names import TenantId, Topic
+from contracts.names import Consumer, TenantId, Topic
 from streams.kafka_producer import BATCH_BYTES
 from tables import ab_results, ab_units
 from tables.ab_partition import AbPartition, Folded
 from tables.ab_reading import rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from agents.come_back import Letter
     from agents.host import AgentHost
     from agents.metrics import AgentMetrics
     from contracts.experiments import ExperimentSample
     from runtime.clock import Clock
     from runtime.settings import Settings
-    from streams.dead_letters import DeadLetter
+    from streams.dead_letters import DeadLetter, Recovered
     from streams.kafka_log import Outgoing
-    from streams.record_chunk import RecordChunk
+    from streams.record_chunk import RecordChunk, SourceRecord
     from tables.ab_results import AbState
     from tables.fold import TableKind
     from tables.incarnations import Incarnation
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
     from tables.store import Change
     from tables.window_table import WindowTable
 
-NAME = "experiments"
+NAME = Consumer.EXPERIMENTS.value
 # Below a record batch, with room for the meta row of the source's incarnation and for the batch's own header.
 ROWS_BYTES = BATCH_BYTES - 10_000
 
@@ -97,17 +100,21 @@ def register(host: AgentHost) -> WindowTable:
             batch_bytes=ROWS_BYTES,
             cache_bytes=settings.worker.row_cache_bytes,
         )
-        return ExperimentWork(rows, table.incarnation(partition), around)
+        came_back = table.rows.get(partition, CAME_BACK_KEY)
+        return ExperimentWork(rows, table.incarnation(partition), around, came_back)
 
-    host.attach(NAME, Topic.EXPERIMENTS, open_work, table=table, describe="Experiments' events to results of arms.")
+    describe = "Experiments' events to results of arms."
+    host.attach(NAME, Topic.EXPERIMENTS, open_work, table=table, consumer=Consumer.EXPERIMENTS, describe=describe)
     return table
 
 
 class ExperimentWork(Prompt):
     """One partition of the experiments topic."""
 
-    def __init__(self, rows: AbPartition, incarnation: Incarnation, around: Around) -> None:
+    def __init__(self, rows: AbPartition, incarnation: Incarnation, around: Around, came_back: bytes | None) -> None:
+        """`came_back`: see `agents.come_back`."""
         self._rows = rows
+        self._back = LetterQueue(NAME, came_back)
         self._incarnation = incarnation
         self._meta: Change | None = incarnation.to_write
         self._around = around
@@ -127,27 +134,60 @@ class ExperimentWork(Prompt):
         for index, error in samples.bad:
             self._bury(chunk, index, refusals.get(index, error))
         stamps_ms = chunk.timestamps_ms()
-        names, at_ms = samples.names, samples.at_ms.tolist()
+        names = samples.names
         values = cast("list[ExperimentSample]", samples.values)
         for place, index in enumerate(samples.indexes):
             tenant_id = names[place][0] or tenant_of(chunk.record(index), partial(self._bury, chunk, index))
             if tenant_id is None:
                 continue
-            if at_ms[place] > stamps_ms[index] + self._skew_ms:
-                limit = f"must not be more than {self._skew_ms} ms ahead of its record's timestamp, {stamps_ms[index]}"
-                sample = values[place]
-                error = OutOfRange(event=sample.EVENT, field="ts", limit=limit, value=sample.ts_ms)
-                self._bury(chunk, index, error)
-                continue
-            self._fold_one(chunk, index, tenant_id, values[place])
+            self._fold_one(chunk, index, tenant_id, values[place], stamps_ms[index])
 
-    def _fold_one(self, chunk: RecordChunk, index: int, tenant_id: TenantId, sample: ExperimentSample) -> None:
+    def take_back(self, chunk: RecordChunk, now_s: float) -> None:
+        """Queue dead letters that came back; `take` takes in some with each flush."""
+        del now_s
+        self._letters += self._back.put(chunk)
+
+    def _fold_one(
+        self, chunk: RecordChunk, index: int, tenant_id: TenantId, sample: ExperimentSample, stamp_ms: int
+    ) -> None:
+        position = self._incarnation.base + chunk.offsets[index]
+        name = partial(self._name_of, chunk, index)
         try:
-            event = ab_units.event_of(sample, partial(self._name_of, chunk, index))
+            self._check_time(sample, stamp_ms)
+            self._take_in(tenant_id, sample, name, position)
         except ContractError as error:
             self._bury(chunk, index, error)
-            return
-        position = self._incarnation.base + chunk.offsets[index]
+
+    def _fold_letter(self, letter: Letter) -> Recovered | None:
+        """What tells of its recovery; None when it is dead again."""
+        record = letter.record
+        samples = self._around.kind.samples([record.value or b""], self._around.settings.contracts.mode)
+        errors = [error for _index, error in samples.bad]
+        for (tenant_id, _subject), sample in zip(samples.names, samples.values, strict=True):
+            tenant = tenant_id or tenant_of(record, errors.append)
+            if tenant is None:
+                continue
+            try:
+                self._check_time(sample, record.timestamp)
+                self._take_in(tenant, sample, partial(_name, record, letter.back.origin.incarnation), None)
+            except ContractError as error:
+                errors.append(error)
+        if not errors:
+            return letter.told
+        self._letters.append(letter.dead_again(NAME, errors[0]))
+        return None
+
+    def _check_time(self, sample: ExperimentSample, stamp_ms: int) -> None:
+        """Raise OutOfRange for an event that is further ahead of its record than is believable."""
+        if sample.ts_ms > stamp_ms + self._skew_ms:
+            limit = f"must not be more than {self._skew_ms} ms ahead of its record's timestamp, {stamp_ms}"
+            raise OutOfRange(event=sample.EVENT, field="ts", limit=limit, value=sample.ts_ms)
+
+    def _take_in(
+        self, tenant_id: TenantId, sample: ExperimentSample, name: Callable[[], str], position: int | None
+    ) -> None:
+        """Take in an event; `name` tells it from others when it has no id. Raises what makes it a dead letter."""
+        event = ab_units.event_of(sample, name)
         match self._rows.fold(tenant_id, sample.unit, event, position):
             case Folded.COUNTED:
                 heard = self._around.heard.setdefault((tenant_id, sample.experiment), Heard(-math.inf, sample.ts_ms))
@@ -157,10 +197,10 @@ class ExperimentWork(Prompt):
             case Folded.TOO_MANY:
                 most = self._around.settings.ab_results.unit_outcomes
                 limit = f"must have at most ab_results.unit_outcomes = {most} outcomes"
-                self._bury(chunk, index, OutOfRange(event=sample.EVENT, field="unit", limit=limit, value=sample.unit))
+                raise OutOfRange(event=sample.EVENT, field="unit", limit=limit, value=sample.unit)
             case Folded.TOO_LARGE:
                 limit = f"must change at most {ROWS_BYTES} bytes of rows, the unit's and its arms'"
-                self._bury(chunk, index, TooLarge(event=sample.EVENT, field="unit", limit=limit, value=sample.unit))
+                raise TooLarge(event=sample.EVENT, field="unit", limit=limit, value=sample.unit)
 
     def _name_of(self, chunk: RecordChunk, index: int) -> str:
         """What tells an outcome without an event id from others: the id of its envelope, else where it stands.
@@ -168,9 +208,7 @@ class ExperimentWork(Prompt):
         Raises:
             BadText: the record's headers are not text.
         """
-        record = chunk.record(index)
-        dedupe_id = envelope.from_headers(record.headers).dedupe_id
-        return f"ce {dedupe_id}" if dedupe_id else f"at {self._incarnation.number}/{record.partition}/{record.offset}"
+        return _name(chunk.record(index), str(self._incarnation.number))
 
     def _bury(self, chunk: RecordChunk, index: int, error: ContractError) -> None:
         self._letters.append(letter_of(chunk.record(index), consumer=NAME, error=error))
@@ -179,13 +217,22 @@ class ExperimentWork(Prompt):
 
     def take(self, now_s: float) -> Effects:
         """Changed rows in batches that are not to be split, and what is to be told of those written before."""
+        told = [self._fold_letter(letter) for letter in self._back.take()]
         taken = self._rows.take()
         self._writing = taken.results
-        batches = taken.batches
+        batches, number = taken.batches, self._back.take_change()
+        if number is not None:
+            batches = (*batches, (number,))  # behind what it says is there: units know letters that come again
         if self._meta is not None and batches:
             batches = ((self._meta, *batches[0]), *batches[1:])
             self._meta = None
-        effects = Effects(tuple(self._letters), push=tuple(self._due(now_s)), row_batches=batches)
+        effects = Effects(
+            tuple(self._letters),
+            push=tuple(self._due(now_s)),
+            row_batches=batches,
+            recovered=tuple(each for each in told if each is not None),
+            back_from=self._back.first_open,
+        )
         self._letters = []
         return effects
 
@@ -231,3 +278,9 @@ class ExperimentWork(Prompt):
             yield from around.messages.running(
                 tenant_id, rows, partitions=partitions, newest_ms=newest_ms, now_ms=now_ms
             )
+
+
+def _name(record: SourceRecord, incarnation: str) -> str:
+    """See `_name_of`; `incarnation` tells topics of one name apart."""
+    dedupe_id = envelope.from_headers(record.headers).dedupe_id
+    return f"ce {dedupe_id}" if dedupe_id else f"at {incarnation}/{record.partition}/{record.offset}"

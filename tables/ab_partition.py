@@ -19,6 +19,10 @@ becomes that of the event's record.
    time. A crash between two batches of a flush is no different.
 
 A unit's row also holds its position as a guard: records at or below it are repeats, whatever their ids.
+
+A dead letter that comes back has no position: it stands somewhere in the past. It is known to its unit by its id, and
+the rows that it changes keep their positions (their revisions rise): they are the state of the same prefix, and of the
+letter, and the owner writes them last.
 """
 
 from __future__ import annotations
@@ -96,12 +100,12 @@ class AbPartition:
         self._batches: list[tuple[Change, ...]] = []
         self._shares: dict[tuple[WindowKey, str, Metric], Contribution] = {}
 
-    def fold(self, tenant_id: TenantId, unit: str, event: UnitEvent, position: int) -> Folded:
-        """Take in the event of the record at `position`; records come in order."""
+    def fold(self, tenant_id: TenantId, unit: str, event: UnitEvent, position: int | None) -> Folded:
+        """Take in the event of the record at `position`; records come in order. None: it is a letter's."""
         key = WindowKey(tenant_id, (unit,), 0)
         row = self._units.row(key)
         enrolment = row.state.get(event.experiment) or Enrolment()
-        if position <= row.position or enrolment.knows(event):
+        if (position is not None and position <= row.position) or enrolment.knows(event):
             return Folded.REPEAT
         if isinstance(event, Exposure):
             return self._fold_exposure(key, enrolment, event, position)
@@ -125,7 +129,7 @@ class AbPartition:
 
     # --- changing --------------------------------------------------------------------------------------------------
 
-    def _fold_exposure(self, key: WindowKey, enrolment: Enrolment, event: Exposure, position: int) -> Folded:
+    def _fold_exposure(self, key: WindowKey, enrolment: Enrolment, event: Exposure, position: int | None) -> Folded:
         """Add an exposure. When it is the first one now, all that the unit did goes to its arm, before or after it."""
         before, after = enrolment.standing, enrolment.standing_with(event)
         places = [at for at in {before, after} if at is not None] if before != after else []
@@ -156,7 +160,7 @@ class AbPartition:
             self._results.row(_result(key.tenant_id, experiment, at, metric)).state.change(kind, old, new)
             self._shares.pop((key, experiment, (metric, kind)), None)
 
-    def _fold_outcome(self, key: WindowKey, enrolment: Enrolment, event: Observation, position: int) -> Folded:
+    def _fold_outcome(self, key: WindowKey, enrolment: Enrolment, event: Observation, position: int | None) -> Folded:
         """Add an outcome, and count it into the arm's row when the unit has an arm."""
         at = enrolment.standing
         result = None if at is None else _result(key.tenant_id, event.experiment, at, event.metric)
@@ -193,7 +197,7 @@ class AbPartition:
     # --- batches ---------------------------------------------------------------------------------------------------
 
     def _claim(
-        self, key: WindowKey, event: UnitEvent, enrolment: Enrolment, bounds: dict[WindowKey, int], position: int
+        self, key: WindowKey, event: UnitEvent, enrolment: Enrolment, bounds: dict[WindowKey, int], position: int | None
     ) -> Folded:
         """Make room in the batch for the rows that change, and say that they do: COUNTED. Else nothing changes.
 
@@ -201,7 +205,7 @@ class AbPartition:
         batch would hold is TOO_LARGE, whatever is in this one. A result that holds later records has this one decided:
         it was refused then, and is not to be counted now that there is room (or a higher limit), at a position below.
         """
-        if any(self._results.row(result).position >= position for result in bounds):
+        if position is not None and any(self._results.row(result).position >= position for result in bounds):
             return Folded.REPEAT
         added, of_results = _bound_of(event), sum(bounds.values())
         unit_bound = self._units.bound(key) or self._units.encoded_bytes(key) + _key_bound(key)

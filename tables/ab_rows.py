@@ -63,10 +63,16 @@ class SealedRows(Generic[S]):
         self._changed[key] = bound
         return bound
 
-    def touch(self, key: WindowKey, position: int, bound: int) -> Row[S]:
-        """The row, to be changed by the record at `position`; it will take at most `bound` bytes with its key."""
+    def touch(self, key: WindowKey, position: int | None, bound: int) -> Row[S]:
+        """The row, to be changed by the record at `position`; it will take at most `bound` bytes with its key.
+
+        None: by a dead letter that came back. It leaves the position as it is, and is one revision more.
+        """
         row = self.row(key)
-        row.position = position
+        if position is None:
+            row.returned += 1
+        else:
+            row.position = position
         self.changed_bytes += bound - self._changed.get(key, 0)
         self._changed[key] = bound
         return row

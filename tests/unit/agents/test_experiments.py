@@ -8,12 +8,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from agents.come_back import KEY
 from agents.effects import Effects
 from agents.experiment_messages import MOST_ARMS, messages_of
 from agents.experiments import Around, ExperimentWork
 from agents.metrics import AgentMetrics
 from contracts.names import LOCAL_LIMITS, TenantId
+from contracts.requeue import Origin, Requeued, to_headers
 from runtime.clock import ManualClock
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -70,7 +74,7 @@ class Bench:
         around = Around(self.kind, self.local, messages, metrics, self.clock, self.settings, {})
         most = self.settings.ab_results.unit_outcomes
         rows = AbPartition(0, self.kind, store, most_outcomes=most, batch_bytes=self.batch_bytes)
-        self.work = ExperimentWork(rows, incarnation_of(store, 0, source), around)
+        self.work = ExperimentWork(rows, incarnation_of(store, 0, source), around, store.get(0, KEY))
 
     def assign(self, unit: str, arm: str, **more: object) -> None:
         self.send({"event": "ab_test_assignment", "unit": unit, "arm": arm} | more)
@@ -280,3 +284,98 @@ def test_results_of_experiments_whose_names_hold_colons_do_not_replace_each_othe
     bench.flush()
     assert len(bench.results()) == 2
     assert len({dict(record.headers)["ck"] for record in bench.pushed[-2:]}) == 2
+
+
+def letter(seq: int, event: dict[str, Any], *, ce_id: str = "", at: datetime = START) -> LogRecord:
+    """A letter that came back, sent two minutes later."""
+    common = {"version": "1.0", "tenant_id": TENANT, "experiment": "x", "ts": at.isoformat()}
+    back = Requeued(Origin("headrace.experiments", "1a2b", 0, 500 + seq), 100 + seq, seq)
+    own = [("ce_id", ce_id.encode())] if ce_id else []
+    stamp_ms = int(1000 * at.timestamp()) + 120_000
+    return LogRecord(json.dumps(common | event).encode(), seq, stamp_ms, headers=[*own, *to_headers(back)])
+
+
+SPENT = {"event": "ab_test_outcome", "unit": "u", "metric": "spend", "kind": "mean", "value": 5}
+
+
+def test_a_letter_counts_in_the_arm_of_its_unit_once_and_its_row_is_a_newer_revision():
+    bench = Bench()
+    bench.assign("u", "b")
+    bench.outcome("u", 3)
+    bench.flush()
+    codec: RowCodec[AbState] = RowCodec(bench.kind)
+
+    def spend() -> tuple[float, int]:
+        (raw,) = [
+            raw
+            for key, raw in bench.local.rows.items(0)
+            if (found := codec.decode_key(key)) and found.subject[-1] == "spend"
+        ]
+        row = codec.decode(raw)
+        return row.state.moments["mean"].mean(0), row.revision
+
+    before = spend()
+    back = [letter(7, SPENT, ce_id="late"), letter(7, SPENT, ce_id="late")]
+    bench.work.take_back(chunk(back, topic="headrace.retry.experiments"), 0.0)
+    assert bench.flush().recovered == ((107, 7),)
+    after = spend()
+    assert (before[0], after[0]) == (3.0, 8.0)
+    assert after[1] > before[1]
+    bench.restart()
+    bench.work.take_back(chunk(back, topic="headrace.retry.experiments"), 0.0)
+    bench.flush()
+    assert spend() == after
+
+
+def test_a_letter_that_died_behind_its_rows_and_before_its_number_is_known_to_its_unit():
+    bench = Bench()
+    bench.assign("u", "b")
+    bench.flush()
+    back = chunk([letter(7, SPENT)], topic="headrace.retry.experiments")
+    bench.work.take_back(back, 0.0)
+    rows, number = bench.work.take(0.0).row_batches
+    assert number[0][0] == KEY
+    bench.changelog += rows
+    bench.restart()
+    states = bench.states()
+    bench.work.take_back(chunk([letter(7, SPENT)], topic="headrace.retry.experiments"), 0.0)
+    assert bench.flush().recovered == ((107, 7),)
+    assert bench.states() == states
+
+
+def test_what_was_refused_for_a_limit_counts_when_it_comes_back_under_a_higher_one_and_else_is_dead_again():
+    bench = Bench(unit_outcomes=1)
+    bench.assign("u", "b")
+    bench.outcome("u", 3)
+    bench.work.take_back(chunk([letter(7, SPENT)], topic="headrace.retry.experiments"), 0.0)
+    (again,) = bench.flush().letters
+    assert (again.error_class, again.requeue_seq, again.offset) == ("OutOfRange", 7, 507)
+    higher = Bench(unit_outcomes=2)
+    higher.changelog = bench.changelog
+    higher.restart()
+    higher.work.take_back(chunk([letter(8, SPENT)], topic="headrace.retry.experiments"), 0.0)
+    assert higher.flush().recovered == ((108, 8),)
+
+
+@given(st.lists(st.tuples(st.sampled_from("uv"), st.sampled_from("ab"), st.booleans(), st.booleans()), max_size=12))
+def test_letters_and_records_give_the_same_results_as_if_all_had_been_sound(
+    events: list[tuple[str, str, bool, bool]],
+):
+    mixed, plain = Bench(), Bench()
+    for at, (unit, arm, is_outcome, is_letter) in enumerate(events):
+        outcome = {"event": "ab_test_outcome", "unit": unit, "metric": "spend", "kind": "mean", "value": at}
+        event = outcome if is_outcome else {"event": "ab_test_assignment", "unit": unit, "arm": arm}
+        event["ts"] = (START + timedelta(seconds=at)).isoformat()
+        plain.send(event, ce_id=f"e{at}")
+        if is_letter:
+            found = [letter(at, event, ce_id=f"e{at}")]
+            mixed.work.take_back(chunk(found, topic="headrace.retry.experiments"), 0.0)
+            mixed.flush()
+        else:
+            mixed.send(event, ce_id=f"e{at}")
+        if at % 3 == 0:
+            mixed.flush()
+    for bench in (mixed, plain):
+        bench.flush()
+        bench.restart()
+    assert mixed.states() == plain.states()
