@@ -34,7 +34,8 @@ SELECT (SELECT coalesce(array_agg(tenant_id), '{{}}') FROM headrace.tenant_pause
         SELECT tenant_id FROM queue WHERE tenant_id IS NOT NULL
             AND NOT EXISTS (SELECT FROM headrace.tenant_pause p WHERE p.tenant_id = queue.tenant_id) LIMIT {_QUEUES}
     ) AS open) AS queues,
-    EXISTS (SELECT FROM headrace.stop) AS stops"""  # noqa: S608  # only constants of this module
+    EXISTS (SELECT FROM headrace.stop) AS stops, server.rewinds, server.from_id
+FROM headrace.redis_server AS server"""  # noqa: S608  # only constants of this module
 _PEEK = """
 SELECT held.* FROM unnest($1::text[]) AS queue(tenant_id) CROSS JOIN LATERAL (
     SELECT outbox_id, shard, payload_bytes FROM headrace.hold h WHERE h.tenant_id = queue.tenant_id AND NOT h.blocked
@@ -92,14 +93,17 @@ FROM (SELECT blocked FROM headrace.hold LIMIT $1) AS counted"""
 
 
 class Look(NamedTuple):
-    """Tenants that are paused, tenants with held rows that are not, and whether any aggregate is stopped."""
+    """What concerns all relays.
+
+    `paused` tenants; `queues`: tenants with held rows that are not paused; whether any aggregate is `stopped`. After
+    `rewinds` losses of Redis, rows above `from_id` are to be looked at again (`streams.relay_rewind`).
+    """
 
     paused: frozenset[str]
     queues: tuple[str, ...]
     stops: bool
-
-
-NOTHING_HELD = Look(frozenset(), (), stops=False)
+    rewinds: int
+    from_id: int
 
 
 class HeldCount(NamedTuple):
@@ -112,7 +116,7 @@ class HeldCount(NamedTuple):
 async def look(connection: Connection) -> Look:
     """What is paused, held and stopped now. Locks nothing."""
     row = await connection.fetchrow(_LOOK)
-    return Look(frozenset(row["paused"]), tuple(row["queues"]), row["stops"])
+    return Look(frozenset(row["paused"]), tuple(row["queues"]), row["stops"], row["rewinds"], row["from_id"])
 
 
 async def peek(connection: Connection, queues: Sequence[str], limit: int) -> list[Seen]:

@@ -7,7 +7,7 @@ as text and never looked into in SQL: one \u0000 in a row makes `payload->>'x'` 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from contracts.names import OutboxId
@@ -42,7 +42,13 @@ _CLAIM = """
 SELECT id, aggregate_type, aggregate_id, event_type, payload::text AS payload, created_at
 FROM outbox WHERE id = ANY($1::bigint[]) AND processed IS NOT TRUE ORDER BY id FOR NO KEY UPDATE"""
 _MARK = """
-WITH ran AS (UPDATE headrace.shard SET last_run = clock_timestamp() WHERE shard = ANY($2::smallint[]))
+WITH ran AS (
+    UPDATE headrace.shard SET last_run = now.at, (lowest_from, lowest_id, lowest_id_before) = (
+        SELECT CASE WHEN old THEN now.at ELSE lowest_from END, CASE WHEN old THEN $3 ELSE least(lowest_id, $3) END,
+            CASE WHEN old THEN lowest_id ELSE lowest_id_before END
+        FROM (SELECT lowest_from < now.at - $4::interval AS old) AS period)
+    FROM (SELECT clock_timestamp() AS at) AS now WHERE shard = ANY($2::smallint[])
+)
 UPDATE outbox SET processed = true, processed_at = clock_timestamp(), updated_at = clock_timestamp()
 WHERE id = ANY($1::bigint[]) AND processed IS NOT TRUE"""
 _KEEP_HINT = "UPDATE headrace.scan_hint SET low_id = $1"
@@ -111,9 +117,9 @@ async def claim(connection: Connection, ids: Sequence[int]) -> list[OutboxRow]:
     ]
 
 
-async def mark(connection: Connection, ids: Sequence[int], shards: Sequence[int]) -> None:
-    """Mark rows as processed, and note that their shards were served."""
-    await connection.execute(_MARK, ids, shards)
+async def mark(connection: Connection, ids: Sequence[int], shards: Sequence[int], history_s: float) -> None:
+    """Mark rows as processed, and note that their shards were served, and the lowest of the rows for `history_s`."""
+    await connection.execute(_MARK, ids, shards, min(ids, default=None), timedelta(seconds=history_s))
 
 
 async def rearm(connection: Connection, rows: Sequence[tuple[int, datetime]]) -> set[int]:

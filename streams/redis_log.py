@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from streams.redis_client import Argument, RedisClient, Subscription
 
 if TYPE_CHECKING:
+    from contracts.errors import ServerMissing
     from runtime.settings import RedisSettings
 
 START = "0-0"
@@ -119,6 +120,10 @@ class RedisLog:
     async def run_id(self) -> str:
         """The server's run id: another one after each restart."""
         return await self._client.run_id()
+
+    def missing(self, reason: str, remedy: str) -> ServerMissing:
+        """The error that says so of this server."""
+        return self._client.missing(reason, remedy)
 
     async def last_ids(self, streams: Sequence[str]) -> list[str]:
         """The highest entry id that each stream ever gave out, 0-0 for one that was never written."""

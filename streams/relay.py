@@ -13,6 +13,8 @@ Where it stands: `streams.outbox` wrote the row; here it is decoded (`streams.re
 
 What is on hold leaves the scans; its queues are served in turn with the table (`streams.relay_fate` says when).
 
+Before the first batch, and after each failure, is made sure that Redis has what it had (`streams.relay_rewind`).
+
 A crash between two steps rolls the transaction back; the next relay begins at 1 and finds the markers. An outage of
 either server does the same: rows stay where they are, and no retry is counted against them.
 
@@ -30,11 +32,11 @@ from contracts.errors import ServerMissing
 from reliability.backoff import full_jitter_s
 from runtime.logs import get_logger
 from streams import hold_table, migrate, outbox_table, postgres, relay_plan
-from streams.hold_table import NOTHING_HELD
 from streams.redis_log import RedisLog
 from streams.relay_lag import RelayLag
 from streams.relay_metrics import RelayMetrics
 from streams.relay_plan import Found, Lane, Scan
+from streams.relay_rewind import RelayRewind
 from streams.relay_work import Work
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from runtime.health import Health
     from runtime.metrics import Metrics
     from runtime.settings import Settings
+    from streams.hold_table import Look
     from streams.postgres import Connection
 
 _log = get_logger(__name__)
@@ -91,7 +94,8 @@ class Relay:
         self._plan = relay_plan.start(0, clock.monotonic_s())
         self._hint_kept: tuple[float, int] = (clock.monotonic_s(), 0)
         self._work = Work(settings, redis, metrics, clock)
-        self._look = NOTHING_HELD
+        self._rewind = RelayRewind(settings, redis, metrics, clock)
+        self._look: Look | None = None
         self._look_due_s = self._lift_due_s = 0.0
         self._wake = asyncio.Event()
 
@@ -101,7 +105,9 @@ class Relay:
         connection = await self._connected()
         await migrate.check(connection, self._settings.postgres)
         with postgres.translated(self._settings.postgres):
+            await self._rewind.settle(connection)
             low_id = await outbox_table.read_hint(connection)
+            self._look = await hold_table.look(connection)
         self._plan = relay_plan.start(low_id, self._clock.monotonic_s())
 
     async def close(self) -> None:
@@ -128,10 +134,12 @@ class Relay:
         connection = await self._connected()
         await self._work.expire()
         with postgres.translated(self._settings.postgres):
-            done = await self._serve_queues(connection, limit)
+            await self._rewind.note(connection)
+            look = await self._looked_around(connection)
+            done = await self._serve_queues(connection, look, limit)
             while True:
                 scan = relay_plan.next_scan(self._plan, self._clock.monotonic_s())
-                found = await self._scanned(connection, scan, limit)
+                found = await self._scanned(connection, scan, look, limit)
                 # A lane that is due now and then has nothing to say about the fresh one.
                 if found or scan.lane is Lane.FRESH:
                     break
@@ -139,27 +147,36 @@ class Relay:
         await self._work.expire()
         return done + found
 
-    async def _scanned(self, connection: Connection, scan: Scan, limit: int) -> int:
-        begin_s = self._clock.monotonic_s()
+    async def _scanned(self, connection: Connection, scan: Scan, look: Look, limit: int) -> int:
         most = relay_plan.rows_to_see(limit, self._settings.relay.shards)
+        begin_s = self._clock.monotonic_s()
         top_id, xmin, xmax, seen = await outbox_table.peek(connection, scan, most)  # step 1
         now_s = self._clock.monotonic_s()
         found = Found(top_id, seen[0].id if seen else None, now_s - begin_s, xmin, xmax)
         self._plan = relay_plan.observe(self._plan, scan, found, now_s, self._settings.relay.young_row_s)
-        return await self._work.deal_with(connection, scan.lane, seen, self._look, limit) if seen else 0
+        return await self._work.deal_with(connection, scan.lane, seen, look, limit) if seen else 0
 
-    async def _serve_queues(self, connection: Connection, limit: int) -> int:
-        """One batch of rows on hold that need not wait any more."""
+    async def _looked_around(self, connection: Connection) -> Look:
+        """What concerns all relays, as of 50 ms ago at most."""
         now_s = self._clock.monotonic_s()
-        if now_s >= self._look_due_s:
-            self._look = await hold_table.look(connection)
-            self._look_due_s = now_s + _LOOK_EVERY_S
+        if self._look is not None and now_s < self._look_due_s:
+            return self._look
+        before, self._look = self._look, await hold_table.look(connection)
+        self._look_due_s = now_s + _LOOK_EVERY_S
+        if before is None or before.rewinds != self._look.rewinds:
+            # Somebody has armed rows again; when that was done twice, only one of the two places is known.
+            once = before is not None and before.rewinds + 1 == self._look.rewinds
+            self._plan = relay_plan.start(min(self._plan.low_id, self._look.from_id) if once else 0, now_s)
         if self._look.stops and now_s >= self._lift_due_s:
             await self._work.lift_closed_stops(connection)
             self._lift_due_s = now_s + _LIFT_EVERY_S
-        queues = self._work.quota.due(self._look.queues)
+        return self._look
+
+    async def _serve_queues(self, connection: Connection, look: Look, limit: int) -> int:
+        """One batch of rows on hold that need not wait any more."""
+        queues = self._work.quota.due(look.queues)
         seen = await hold_table.peek(connection, queues, limit) if queues else []
-        return await self._work.deal_with(connection, Lane.HELD, seen, self._look, limit) if seen else 0
+        return await self._work.deal_with(connection, Lane.HELD, seen, look, limit) if seen else 0
 
     async def _keep_hint(self, connection: Connection) -> None:
         (kept_s, kept_id), now_s = self._hint_kept, self._clock.monotonic_s()
@@ -172,8 +189,7 @@ class Relay:
         while not stop.is_set():
             try:
                 if failures:
-                    # Claiming rows for a Redis that is down would only hold their locks.
-                    await self._redis.ping()
+                    await self._settle()
                 done = await self.step(failures)
             except ServerMissing as error:
                 await self._wait_for_server(error, failures, stop)
@@ -186,6 +202,13 @@ class Relay:
             empty_polls = 0 if done else empty_polls + 1
             if not done:
                 await self._rest(empty_polls)
+
+    async def _settle(self) -> None:
+        """After a failure: Redis must be there before rows are claimed for it, and have what it had."""
+        connection = await self._connected()
+        with postgres.translated(self._settings.postgres):
+            await self._rewind.settle(connection)
+        self._look_due_s = 0.0
 
     async def _rest(self, empty_polls: int) -> None:
         relay = self._settings.relay

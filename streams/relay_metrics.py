@@ -24,6 +24,12 @@ class RelayMetrics:
             "Rows dealt with: ok (published), repeat (had been published before a failure), dead (buried), held.",
             ["result"],
         )
+        self.rewinds = metrics.counter(
+            "redis_rewinds_total", "Times that Redis was exchanged or had lost entries, so that rows were armed again."
+        )
+        self.rearmed_rows = metrics.counter(
+            "outbox_rearmed_rows_total", "Rows that were armed again; most turn out as repeat, which Redis still has."
+        )
         self.late_rows = metrics.counter(
             "outbox_late_rows_total", "Rows found behind higher ids that were dealt with before, by lane.", ["lane"]
         )

@@ -70,7 +70,7 @@ class Work:
             # Somebody deleted them, or marked them by hand.
             gone = set(ids) - {row.id for row in rows} if lane is Lane.HELD else set()
             await hold_table.release(connection, sorted(gone))
-            await outbox_table.mark(connection, batch.done, shards)  # step 6
+            await outbox_table.mark(connection, batch.done, shards, settings.rewind_history_s)  # step 6
         self._unexpired += batch.entries
         self._count(lane, batch, published, published_s)
         return len(batch.done) + len(batch.holds) + len(gone)

@@ -59,17 +59,27 @@ CREATE TABLE headrace.tenant_bucket (
 CREATE TABLE headrace.redis_checkpoint (
     at timestamptz PRIMARY KEY,
     -- {stream: highest entry id ever given out}
-    last_ids json NOT NULL
+    last_ids json NOT NULL,
+    -- All that was published before is in Kafka; null while no mirror says so.
+    mirrored_to timestamptz
 );
 
--- The Redis process that relays have agreed on, and from which row they begin again since it was exchanged.
+-- The Redis process that relays have agreed on, and what they have begun again since.
 CREATE TABLE headrace.redis_server (
     one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row),
     run_id text NOT NULL DEFAULT '',
-    rearmed_count bigint NOT NULL DEFAULT 0,
-    rearmed_from_id bigint NOT NULL DEFAULT 0,
+    rewinds bigint NOT NULL DEFAULT 0,
+    -- Relays look from here on again.
+    from_id bigint NOT NULL DEFAULT 0,
     at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 INSERT INTO headrace.redis_server DEFAULT VALUES;
+
+-- The lowest row that was marked lately: since `lowest_from`, and in the period before it. Above it are all rows that a
+-- Redis may have to get again.
+ALTER TABLE headrace.shard
+    ADD COLUMN lowest_from timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ADD COLUMN lowest_id bigint,
+    ADD COLUMN lowest_id_before bigint;
 
 INSERT INTO headrace.schema_version (version, name) VALUES (2, 'holds');
