@@ -34,7 +34,7 @@ def note(what: str, servers: str, outcome: Outcome) -> None:
     figures |= {
         "windows": outcome.report.windows_checked,
         "windows_wrong": outcome.report.windows_wrong + outcome.report.pushed_wrong,
-        "dead_letters": outcome.dead_letters,
+        "dead_letters": len(outcome.dead_letters),
         "rows_left": outcome.unprocessed,
     }
     with Path(path).open("a", encoding="utf-8") as file:

@@ -55,7 +55,7 @@ class Outcome:
     report: Report
     verdicts: Sequence[Verdict]
     wrong_windows: Sequence[str]
-    dead_letters: int
+    dead_letters: Sequence[str]
     unprocessed: int
 
     @property
@@ -72,10 +72,10 @@ class Outcome:
         head = f"{kills} kills and freezes, {len(self.plan) - kills} outages in {self.seconds:.0f} s of traffic"
         rest = (
             f"{self.report.windows_checked} windows, {len(self.wrong_windows)} wrong; "
-            f"{self.dead_letters} dead letters, {self.unprocessed} rows left"
+            f"{self.unprocessed} rows left"
         )
         lines = [head, *map(str, self.verdicts), rest, f"p99 {self.report.commit_to_client_ms.get('p99')} ms"]
-        return "\n".join([*lines, *self.wrong_windows[:10]])
+        return "\n".join([*lines, *self.dead_letters, *self.wrong_windows[:10]])
 
 
 async def run_faults(

@@ -23,11 +23,15 @@ TOPICS = {
     "voice": Topic.VOICE,
 }
 LEFT = "SELECT count(*) FROM outbox WHERE processed IS NOT TRUE"
-BURIED = "SELECT count(*) FROM headrace.dead_letter"
+BURIED = """
+SELECT source, error_class, count(*) AS letters, min(error_text) AS example
+FROM headrace.dead_letter GROUP BY 1, 2 ORDER BY 1, 2"""
+# A record that a mirror writes when it takes over after an unclean end: no event, and readers pass over it.
+FENCE = "fence"
 
 
-async def judged(settings: Settings, evidence: Evidence) -> tuple[list[Verdict], int, int]:
-    """A verdict for each topic and for the client; how many dead letters there are and how many rows wait."""
+async def judged(settings: Settings, evidence: Evidence) -> tuple[list[Verdict], list[str], int]:
+    """A verdict for each topic and for the client; what lies among the dead letters, and how many rows wait."""
     verdicts = []
     cluster = Cluster(settings.kafka)
     try:
@@ -47,7 +51,11 @@ async def judged(settings: Settings, evidence: Evidence) -> tuple[list[Verdict],
     verdicts.append(judge("client", orders, seen))
     connection = await asyncpg.connect(settings.postgres.url)
     try:
-        return verdicts, int(await connection.fetchval(BURIED)), int(await connection.fetchval(LEFT))
+        letters = [
+            f"{row['letters']} dead letters of {row['source']}: {row['error_class']}, such as {row['example']}"
+            for row in await connection.fetch(BURIED)
+        ]
+        return verdicts, letters, int(await connection.fetchval(LEFT))
     finally:
         await connection.close()
 
@@ -72,4 +80,6 @@ def _sights(partitions: Iterable[Iterable[Record]]) -> Iterator[Sight]:
             epoch = int(headers.get("epoch", b"0"))
             if epoch >= highest:
                 highest = epoch
+                if FENCE in headers:
+                    continue
                 yield Sight(headers.get("ce_id", b"").decode(), headers.get("tenant", b"").decode())
