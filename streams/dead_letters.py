@@ -50,6 +50,7 @@ WHERE letter.state <> 'discarded'"""
 _BURY_RECORD = f"""{_BURY} (source, topic, incarnation, partition, "offset") WHERE topic IS NOT NULL {_AGAIN}
 WHERE (excluded.requeue_seq IS NULL AND letter.requeue_seq IS NULL AND letter.state = 'dead')
     OR (excluded.requeue_seq = letter.requeue_seq AND letter.state = 'requeued' AND NOT letter.waiting)"""
+_ADD_ROW = f"""{_BURY} (outbox_id, outbox_created_at) WHERE outbox_id IS NOT NULL DO NOTHING RETURNING letter.id"""
 _RECOVERED = """
 UPDATE headrace.dead_letter AS letter SET state = 'recovered', waiting = false, last_at = clock_timestamp()
 FROM unnest($1::bigint[], $2::bigint[]) AS told(id, seq)
@@ -153,6 +154,12 @@ async def bury(connection: Connection, letters: Sequence[DeadLetter]) -> None:
         values = [_values(letter) for letter in letters if (letter.outbox_id is not None) is of_rows]
         if values:
             await connection.executemany(statement, values)
+
+
+async def add_missing(connection: Connection, letters: Sequence[DeadLetter]) -> int:
+    """Add letters of rows that have none yet, in the caller's transaction; how many those were."""
+    added = [await connection.fetchval(_ADD_ROW, *_values(letter)) for letter in letters]
+    return sum(letter_id is not None for letter_id in added)
 
 
 async def rows_recovered(connection: Connection, rows: Sequence[tuple[int, datetime]]) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 SHOWN_REQUEUES = 10
+SHOWN_UNREADABLE = 5
 
 
 @app.command()
@@ -137,3 +138,41 @@ async def _write(desk: Desk, which: LetterFilter, file: TextIO) -> int:
         file.write(json.dumps(letter_json.of_letter(letter) | letter_json.of_content(content)) + "\n")
         count += 1
     return count
+
+
+@app.command("import-ragline")
+def import_ragline(
+    *,
+    prefix: Annotated[str, typer.Option(help="First part of its Redis keys.")] = "ragline",
+    redis_url: Annotated[str | None, typer.Option(help="Its Redis; redis.url.")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Take entries out of Redis once they are letters.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+) -> None:
+    """Take over the dead letters that a RAGline deployment keeps in Redis lists. Run again, it changes nothing.
+
+    Stop its own consumer and its reprocessing first. Status 1 when entries could not be read; they stay in Redis.
+    """
+
+    async def ask(desk: Desk) -> int:
+        from streams import ragline_letters
+        from streams.redis_log import RedisLog
+
+        where = desk.settings.redis.model_copy(update={"url": redis_url} if redis_url else {})
+        redis, of = RedisLog(where, prefix, client_name="headrace-import"), desk.settings.postgres
+        try:
+            done = await ragline_letters.take_over(redis, desk.connection, of, prefix, remove=remove, dry_run=dry_run)
+        finally:
+            await redis.close()
+        desk.console.say(f"{done.added:,} letters added, {done.known:,} were known or would be added")
+        desk.console.say(f"{done.waiting:,} rows still wait in the outbox: the relay publishes them")
+        desk.console.say(f"{done.gone_rows:,} rows are gone from the outbox: their letters cannot be requeued")
+        desk.console.say(f"{done.removed:,} entries removed from Redis")
+        for found in done.unreadable[:SHOWN_UNREADABLE]:
+            desk.console.warn(
+                f"cannot be read, left in {found.key}: {found.raw[:200].decode(errors='backslashreplace')}"
+            )
+        if done.unreadable:
+            desk.console.warn(f"{len(done.unreadable):,} entries could not be read")
+        return 1 if done.unreadable else 0
+
+    run(ask)
