@@ -30,6 +30,7 @@ from runtime.process import report
 from runtime.settings import Settings, load
 from streams import batches
 from streams.kafka_outlet import Outlet
+from streams.reliability_link import link_by_itself, process_name
 
 SOURCES = (Topic.ORDERS, Topic.TOOLS, Topic.RAG, Topic.VOICE, Topic.EXPERIMENTS, Topic.REPLACEMENTS)
 
@@ -54,7 +55,7 @@ def build(settings: Settings, clock: Clock) -> HeadraceApp:
     audio.register(host)
     retrieval.register(host)
     experiments.register(host)
-    reliability, pools = Reliability(settings, "worker", clock, metrics), PoolMetrics(metrics)
+    reliability, pools = Reliability(settings, process_name("worker"), clock, metrics), PoolMetrics(metrics)
     adapter.register(host, reliability, pools)
     task_bridge.register(host, reliability, pools)
     backfill.register(host)  # behind all agents that have tables
@@ -64,6 +65,7 @@ def build(settings: Settings, clock: Clock) -> HeadraceApp:
         app, settings, host.waiting, health, ProgressMetrics(metrics), clock, fatal=end_process
     )
     app.web_service = WorkerWeb(settings.worker.host, lambda: app.conf.web_port, health, metrics, views.add_to)
+    app.beside = (app.progress.run, lambda: link_by_itself(settings, reliability, clock))
     _connect(app, host, health)
     return app
 

@@ -30,7 +30,7 @@ from tables.table_metrics import TableMetrics
 from tables.window_table import WindowTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
     from mode.types import ServiceT
     from yarl import URL
@@ -68,6 +68,8 @@ class HeadraceApp(faust.App):
     burial: Burial
     outlet: Outlet
     progress: ProgressWatch
+    # What runs from the first start to the stop, beside everything else; ended by cancellation.
+    beside: Iterable[Callable[[], Coroutine[Any, Any, None]]]
     metrics: Metrics
     _lock_file: int = -1
     # Numbers of rebalances (Faust counts them): the last one that brought partitions, and the one whose recovery ends.
@@ -119,7 +121,8 @@ class HeadraceApp(faust.App):
             await self.outlet.start()
         except HeadraceError as error:
             _exit(report(error))
-        self.add_future(self.progress.run())
+        for task in self.beside:
+            self.add_future(task())
 
     def _refuse_guarantee(self) -> None:
         """Faust lets its environment variable override what we say, so ask what it made of it."""

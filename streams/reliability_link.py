@@ -10,6 +10,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
+from streams.redis_log import RedisLog
 from streams.reliability_report import ReliabilityBoard, ReliabilityReport
 from streams.shared_breaker import SharedBreakers
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from reliability.registry import Reliability
     from runtime.clock import Clock
     from runtime.settings import Settings
-    from streams.redis_log import RedisLog
 
 
 def process_name(kind: str) -> str:
@@ -32,3 +32,12 @@ async def link(settings: Settings, redis: RedisLog, reliability: Reliability, cl
     async with asyncio.TaskGroup() as group:
         group.create_task(ReliabilityReport(board, reliability).run())
         group.create_task(shared.run(settings.breaker.share_every_s))
+
+
+async def link_by_itself(settings: Settings, reliability: Reliability, clock: Clock) -> None:
+    """The same with a connection of its own, which is closed at the end."""
+    redis = RedisLog(settings.redis, settings.prefix, client_name=f"headrace-{reliability.process.partition(':')[0]}")
+    try:
+        await link(settings, redis, reliability, clock)
+    finally:
+        await redis.close()
