@@ -32,6 +32,7 @@ from contracts.errors import ServerMissing
 from reliability.backoff import full_jitter_s
 from runtime.logs import get_logger
 from streams import hold_table, migrate, outbox_table, postgres, relay_plan
+from streams.outbox_purge import OutboxPurge
 from streams.redis_log import RedisLog
 from streams.relay_lag import RelayLag
 from streams.relay_metrics import RelayMetrics
@@ -90,6 +91,7 @@ class Relay:
         self._health = health
         self._clock = clock
         self._lag = RelayLag(settings.postgres, redis, metrics, clock, lambda: self._plan.low_id)
+        self._purge = OutboxPurge(settings.postgres, settings.relay.purge_after_hours, metrics, clock)
         self._connection: Connection | None = None
         self._plan = relay_plan.start(0, clock.monotonic_s())
         self._hint_kept: tuple[float, int] = (clock.monotonic_s(), 0)
@@ -120,7 +122,8 @@ class Relay:
     async def run(self, stop: asyncio.Event) -> None:
         """Publish batch after batch until `stop` is set; listen for the doorbell and tell the lag beside it."""
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(task) for task in (self._listen(), self._lag.run(), self._wake_on(stop))]
+            tasks = (self._listen(), self._lag.run(), self._purge.run(), self._wake_on(stop))
+            beside = [group.create_task(task) for task in tasks]
             await self._publish_until(stop)
             for task in beside:
                 task.cancel()

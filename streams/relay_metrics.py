@@ -30,6 +30,9 @@ class RelayMetrics:
         self.rearmed_rows = metrics.counter(
             "outbox_rearmed_rows_total", "Rows that were armed again; most turn out as repeat, which Redis still has."
         )
+        self.purged_rows = metrics.counter(
+            "outbox_purged_rows_total", "Processed rows that were deleted because of relay.purge_after_hours."
+        )
         self.late_rows = metrics.counter(
             "outbox_late_rows_total", "Rows found behind higher ids that were dealt with before, by lane.", ["lane"]
         )

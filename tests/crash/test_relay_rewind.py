@@ -180,3 +180,26 @@ def test_a_redis_that_is_killed_again_and_again_under_load_loses_doubles_and_reo
             await eventually(lambda: stand.clean(1200), 60)
 
     stood(settings, folder, body)
+
+
+def test_with_the_gate_no_row_is_marked_before_redis_has_it_on_its_disk(settings: Settings, folder: Path):
+    async def body(stand: Stand) -> None:
+        gated = stand.settings.relay.model_copy(update={"wait_disk_ms": 400})
+        stand.settings = stand.settings.model_copy(update={"relay": gated})
+        async with stand.relays(1):
+            await stand.fill(60)
+            await eventually(lambda: some(stand))
+            await asyncio.sleep(1.0)
+            assert await unprocessed(stand) == 60, "this Redis keeps nothing on disk"
+            await stand.redis.call("CONFIG", "SET", "appendonly", "yes")
+            await eventually(lambda: stand.clean(60))
+
+    stood(settings, folder, body)
+
+
+async def some(stand: Stand) -> bool:
+    return bool(await entries(stand.redis, stand.settings.prefix))
+
+
+async def unprocessed(stand: Stand) -> int:
+    return (await recount(stand.settings.postgres.url, stand.redis, stand.settings.prefix)).unprocessed
