@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from control.dead_letters import DeadLetterApi
+from control.degradation import DegradationApi
 from control.housekeeping import Housekeeping
 from control.observed import ControlMetrics
 from control.operators import Operators
@@ -19,6 +20,8 @@ from control.server import application
 from runtime.logs import get_logger
 from runtime.tokens import secret_of
 from streams import migrate, postgres
+from streams.degradation import DegradationBoard
+from streams.redis_log import RedisLog
 from streams.requeue_metrics import RequeueMetrics
 from streams.requeuer import Requeuer
 
@@ -52,9 +55,11 @@ async def run(settings: Settings, stop: asyncio.Event, metrics: Metrics, health:
         await postgres.close(connection)
     counted, of_requeues = ControlMetrics(metrics), RequeueMetrics(metrics)
     requeuer = Requeuer(settings, clock, of_requeues)
+    redis = RedisLog(settings.redis, settings.prefix, client_name="headrace-control")
+    board = DegradationBoard(redis, settings.prefix, settings.ladder)
     async with postgres.pool(settings.postgres, name="headrace control", size=CONNECTIONS) as pool:
         keeping = Housekeeping(settings, pool, clock, requeuer, (counted, of_requeues), health)
-        routes = DeadLetterApi(settings, pool, clock, requeuer.wake).routes()
+        routes = DeadLetterApi(settings, pool, clock, requeuer.wake).routes() + DegradationApi(board).routes()
         app = application(Operators(settings.auth, counted), counted, health, metrics, routes)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
@@ -68,3 +73,4 @@ async def run(settings: Settings, stop: asyncio.Event, metrics: Metrics, health:
                 await runner.cleanup()
         finally:
             await runner.cleanup()
+            await redis.close()

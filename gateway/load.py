@@ -7,8 +7,6 @@ streams that hold nothing of orders, voice or alerts are told to come back later
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,7 @@ from reliability.limiter import Rate, Want
 from reliability.load_metrics import LoadMetrics
 from reliability.loop_lag import LoopLag
 from streams.degradation import Degradation
+from streams.reliability_link import process_name
 from streams.shared_limiter import SharedLimiter
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class Load:
 
     def __init__(self, settings: Settings, redis: RedisLog, clock: Clock, metrics: Metrics) -> None:
         counted = LoadMetrics(metrics)
-        process = f"gateway:{socket.gethostname()}:{os.getpid()}"
+        process = process_name("gateway")
         self._settings = settings
         self._limiter = SharedLimiter(redis, settings.limits, settings.prefix, clock, counted, process)
         self._loop_lag = LoopLag(clock, counted)

@@ -91,6 +91,17 @@ class Heard(NamedTuple):
         """The level in force."""
         return in_force(self.levels, self.override, self.now_s)
 
+    def as_json(self) -> dict[str, object]:
+        """The level in force, what it turns off, the override, and what each process says of itself."""
+        level, override = self.level, self.override
+        return {
+            "level": int(level),
+            "name": level.name.lower(),
+            "off": [feature.value for feature in Feature if not allowed(feature, level)],
+            "override": None if override is None else {**override._asdict(), "level": int(override.level)},
+            "processes": [{"process": name, **said} for name, said in sorted(self.processes.items())],
+        }
+
 
 class DegradationBoard:
     """The hash. Each method waits and fails as those of `RedisLog` do."""
