@@ -71,7 +71,7 @@ CREATE TABLE headrace.dead_letter_audit (
 );
 CREATE INDEX dead_letter_audit_by_letter ON headrace.dead_letter_audit (letter_id, id);
 
-CREATE FUNCTION headrace.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION headrace.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '%.% is append-only: % is refused', TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP
         USING ERRCODE = 'restrict_violation';
