@@ -42,20 +42,27 @@ class File(NamedTuple):
 
 
 def read_files() -> dict[str, File]:
-    """Every file of gateway/static that has a known type, by its URL path; index.html is `/`."""
+    """Every file of gateway/static that has a known type, by its URL path."""
     found: dict[str, File] = {}
     for entry in files("gateway").joinpath("static").iterdir():
         content_type = next((kind for suffix, kind in _TYPES.items() if entry.name.endswith(suffix)), None)
         if content_type is not None:
             body = entry.read_bytes()
             etag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
-            path = "/" if entry.name == "index.html" else f"/static/{entry.name}"
-            found[path] = File(body, content_type, etag)
+            found[_path_of(entry.name)] = File(body, content_type, etag)
     return found
 
 
+def _path_of(name: str) -> str:
+    """Pages stand at the top, what they are made of below /static."""
+    stem, _, suffix = name.rpartition(".")
+    if suffix != "html":
+        return f"/static/{name}"
+    return "/" if stem == "index" else f"/{stem}"
+
+
 def add_pages(app: web.Application) -> None:
-    """Route GET / and /static/… on `app`."""
+    """Route GET /, the other pages and /static/… on `app`."""
     for path, file in read_files().items():
         app.router.add_get(path, _serve(file))
 

@@ -129,7 +129,7 @@ async def _token(request: web.Request) -> str:
 def _described(caller: Caller) -> dict[str, object]:
     claims = caller.claims
     return {"tenant_id": claims.tenant_id, "channels": claims.channels, "expires_s": claims.expires_s} | (
-        {"operator": True} if claims.operator else {}
+        {"operator": True, "subject": claims.subject} if claims.operator else {}
     )
 
 

@@ -1,7 +1,8 @@
 // The page: sign in, open one stream, hand each message to its panel. A panel knows nothing of the others.
 
 import { alertsPanel } from "./alerts.js";
-import { age, byId, setText } from "./format.js";
+import { get } from "./control.js";
+import { age, byId, count, setText } from "./format.js";
 import { lagPanel } from "./lag.js";
 import { ordersPanel } from "./orders.js";
 import * as session from "./session.js";
@@ -12,6 +13,7 @@ const WANTED = ["orders:*", "tools:*", "alerts:*", "system:lag"];
 const STATES = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting", out: "Signed out", away: "Gateway does not answer" };
 const RATE_S = 5;
 const HISTORY_RETRY_MS = 5000;
+const LETTERS_MS = 5000;
 
 const tools = toolsPanel();
 const orders = ordersPanel();
@@ -22,6 +24,7 @@ let arrivals = [];
 let stream = null;
 let state = "connecting";
 let historyTimer = 0;
+let lettersTimer = 0;
 let liveSinceMs = Infinity;
 
 function setState(name) {
@@ -64,6 +67,8 @@ function start(caller) {
   byId("tenant").title = caller.tenant_id;
   for (const id of ["facts", "panels", "sign-out"]) byId(id).hidden = false;
   if (!channels.includes("system:lag")) lag.unavailable();
+  byId("dead-letters").hidden = !caller.operator;
+  if (caller.operator) countLetters();
   stream = openStream(channels, {
     message,
     state: setState,
@@ -79,12 +84,25 @@ function start(caller) {
   loadHistory();
 }
 
+/** For operators: how many letters are dead, beside the link to their page. */
+async function countLetters() {
+  clearTimeout(lettersTimer);
+  const summary = document.hidden ? null : await get("dead-letters/summary?state=dead").catch(() => null);
+  if (summary) {
+    const dead = summary.groups.reduce((sum, group) => sum + group.letters, 0);
+    setText(byId("dead-letters"), dead ? `${count(dead)} dead letters` : "No dead letters");
+    byId("dead-letters").classList.toggle("bad", dead > 0);
+  }
+  if (state !== "out") lettersTimer = setTimeout(countLetters, LETTERS_MS);
+}
+
 async function end(reason) {
   stream?.close();
   stream = null;
   clearTimeout(historyTimer);
+  clearTimeout(lettersTimer);
   setState("out");
-  for (const id of ["facts", "panels", "sign-out"]) byId(id).hidden = true;
+  for (const id of ["facts", "panels", "sign-out", "dead-letters"]) byId(id).hidden = true;
   for (const panel of [orders, tools, alerts]) panel.clear();
   start(await session.ask(reason));
 }
