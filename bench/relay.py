@@ -203,7 +203,7 @@ async def beside_a_pause(bench: Bench, rows: int, rate: float, seconds: float) -
     """How soon tenant B's rows are in Redis while A is paused with `rows` on hold, and while they go out."""
     say(f"relay: latency beside a paused tenant with {rows:,} rows")
     async with bench.place("pause") as place:
-        await tenants.pause(place.connection, PAUSED, reason="bench", by="bench")
+        await tenants.pause(place.connection, PAUSED, why="bench", by="bench")
         await start_relays(place, 1)
         await place.fill(rows, PAUSED)
         async with asyncio.timeout(LIMIT_S):
@@ -211,7 +211,7 @@ async def beside_a_pause(bench: Bench, rows: int, rate: float, seconds: float) -
                 await asyncio.sleep(POLL_S)
         paused_s = await fed(place, rate, seconds, bell=True)
         none_passed = await place.length() == await place.rows_of(OTHER)
-        await tenants.resume(place.connection, PAUSED)
+        await tenants.resume(place.connection, PAUSED, why="bench", by="bench")
         resumed_s = await fed(place, rate, 5.0, bell=True, warm_up_s=0.0)
         expected = rows + await place.rows_of(OTHER)
         async with asyncio.timeout(LIMIT_S):

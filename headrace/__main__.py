@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.commands import breakers, degradation, letter_tools, tables, topics
+from headrace.commands import breakers, degradation, letter_tools, outbox, tables, tenants, topics
 from headrace.commands.archive import archive
 from headrace.commands.replay import replay
 from headrace.commands.reported import reported
@@ -185,7 +185,9 @@ app.command()(replay)
 app.add_typer(breakers.app, name="breakers")
 app.add_typer(degradation.app, name="degradation")
 app.add_typer(letter_tools.app, name="dead-letters")
+app.add_typer(outbox.app, name="outbox")
 app.add_typer(tables.app, name="tables")
+app.add_typer(tenants.app, name="tenants")
 app.add_typer(topics.app, name="topics")
 
 

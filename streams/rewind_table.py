@@ -20,8 +20,9 @@ ON CONFLICT (at) DO NOTHING"""
 _ALL = "SELECT at, last_ids::text AS last_ids, mirrored_to FROM headrace.redis_checkpoint ORDER BY at DESC"
 # Also keeps two relays from beginning again at the same time.
 _SERVER = "SELECT run_id, rewinds, from_id FROM headrace.redis_server FOR UPDATE"
-_AGREE = "UPDATE headrace.redis_server SET run_id = $1, at = clock_timestamp()"
-_REWOUND = "UPDATE headrace.redis_server SET run_id = $1, rewinds = rewinds + 1, from_id = $2, at = clock_timestamp()"
+_AGREE = "UPDATE headrace.redis_server SET run_id = $1"
+_REWOUND = """
+UPDATE headrace.redis_server SET run_id = $1, rewinds = rewinds + 1, from_id = $2, rewound_at = clock_timestamp()"""
 _BACK = "UPDATE headrace.scan_hint SET low_id = least(low_id, $1)"
 _LOWEST = """
 SELECT (SELECT min(least(lowest_id, lowest_id_before)) FROM headrace.shard) AS lowest,

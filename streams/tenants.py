@@ -17,17 +17,28 @@ if TYPE_CHECKING:
     from streams.postgres import Connection
 
 _PAUSE = """
-INSERT INTO headrace.tenant_pause (tenant_id, reason, paused_by) VALUES ($1, $2, $3)
-ON CONFLICT (tenant_id) DO NOTHING RETURNING tenant_id"""
-_RESUME = "DELETE FROM headrace.tenant_pause WHERE tenant_id = $1 RETURNING tenant_id"
+WITH paused AS (
+    INSERT INTO headrace.tenant_pause (tenant_id, why, paused_by) VALUES ($1, $2, $3)
+    ON CONFLICT (tenant_id) DO NOTHING RETURNING tenant_id
+)
+INSERT INTO headrace.tenant_audit (actor, move, tenant_id, why) SELECT $3, 'pause', tenant_id, $2 FROM paused
+RETURNING id"""
+_RESUME = """
+WITH resumed AS (DELETE FROM headrace.tenant_pause WHERE tenant_id = $1 RETURNING tenant_id)
+INSERT INTO headrace.tenant_audit (actor, move, tenant_id, why) SELECT $3, 'resume', tenant_id, $2 FROM resumed
+RETURNING id"""
 _LIST = """
-SELECT tenant_id, coalesce(rows, 0) AS rows, coalesce(blocked, 0) AS blocked, oldest_at, paused_at, paused_by, reason
+SELECT tenant_id, coalesce(held_rows, 0) AS held_rows, coalesce(blocked_rows, 0) AS blocked_rows, oldest_at, paused_at,
+    paused_by, why
 FROM (
-    SELECT tenant_id, count(*) FILTER (WHERE NOT h.blocked) AS rows, count(*) FILTER (WHERE h.blocked) AS blocked,
-        min(created_at) AS oldest_at
+    SELECT tenant_id, count(*) FILTER (WHERE NOT h.blocked) AS held_rows,
+        count(*) FILTER (WHERE h.blocked) AS blocked_rows, min(created_at) AS oldest_at
     FROM headrace.hold h GROUP BY tenant_id
 ) AS held FULL JOIN headrace.tenant_pause USING (tenant_id)
-ORDER BY paused_at, rows DESC, tenant_id LIMIT $1"""
+ORDER BY paused_at, held_rows DESC, tenant_id LIMIT $1"""
+_HISTORY = "SELECT at, actor, move, tenant_id, why FROM headrace.tenant_audit ORDER BY id DESC LIMIT $1"
+MAX_WHY_CHARS = 500
+MAX_ACTOR_CHARS = 200
 
 
 class TenantState(NamedTuple):
@@ -43,42 +54,50 @@ class TenantState(NamedTuple):
     oldest_at: datetime | None
     paused_at: datetime | None
     paused_by: str | None
-    reason: str | None
+    why: str | None
 
 
-async def pause(connection: Connection, tenant_id: str, *, reason: str, by: str) -> bool:
+class Move(NamedTuple):
+    """A line of the audit; `move` is pause or resume."""
+
+    at: datetime
+    actor: str
+    move: str
+    tenant_id: str
+    why: str
+
+
+async def pause(connection: Connection, tenant_id: str, *, why: str, by: str) -> bool:
     """Hold a tenant's rows from now on; False when it was paused already, and then nothing changes.
 
     Raises:
-        QueryError: no tenant can have this id.
+        QueryError: no tenant can have this id, or nobody said who or why.
     """
-    _check(tenant_id)
-    return await connection.fetchval(_PAUSE, tenant_id, reason, by) is not None
+    _check(tenant_id, why, by)
+    return await connection.fetchval(_PAUSE, tenant_id, why, by) is not None
 
 
-async def resume(connection: Connection, tenant_id: str) -> bool:
-    """Let a tenant's rows go, the oldest first; False when it was not paused."""
-    _check(tenant_id)
-    return await connection.fetchval(_RESUME, tenant_id) is not None
+async def resume(connection: Connection, tenant_id: str, *, why: str, by: str) -> bool:
+    """Let a tenant's rows go, the oldest first; False when it was not paused. Raises QueryError as `pause` does."""
+    _check(tenant_id, why, by)
+    return await connection.fetchval(_RESUME, tenant_id, why, by) is not None
 
 
 async def states(connection: Connection, limit: int) -> list[TenantState]:
     """Tenants that are paused or have rows on hold, the longest paused first."""
-    return [
-        TenantState(
-            row["tenant_id"],
-            row["rows"],
-            row["blocked"],
-            row["oldest_at"],
-            row["paused_at"],
-            row["paused_by"],
-            row["reason"],
-        )
-        for row in await connection.fetch(_LIST, limit)
-    ]
+    return [TenantState(*row) for row in await connection.fetch(_LIST, limit)]
 
 
-def _check(tenant_id: str) -> None:
-    if not 1 <= len(tenant_id) <= LOCAL_LIMITS.id_chars or has_control(tenant_id):
-        limit = f"must have 1 to {LOCAL_LIMITS.id_chars} characters and no control character"
-        raise QueryError("tenant", limit, tenant_id)
+async def history(connection: Connection, limit: int) -> list[Move]:
+    """Who paused and resumed whom, the newest first."""
+    return [Move(*row) for row in await connection.fetch(_HISTORY, limit)]
+
+
+def _check(tenant_id: str, why: str, by: str) -> None:
+    for field, text, most in (
+        ("tenant", tenant_id, LOCAL_LIMITS.id_chars),
+        ("why", why, MAX_WHY_CHARS),
+        ("by", by, MAX_ACTOR_CHARS),
+    ):
+        if not 1 <= len(text) <= most or has_control(text):
+            raise QueryError(field, f"must have 1 to {most} characters and no control character", text)

@@ -207,12 +207,12 @@ def cancel(requeue_id: Annotated[int, typer.Argument(metavar="REQUEUE")], *, why
     run(ask)
 
 
-def run(ask: Callable[[Desk], Awaitable[int]]) -> None:
-    """Carry out a command on a connection of its own, and end with its status."""
+def run(ask: Callable[[Desk], Awaitable[int]], *, name: str = "headrace dead-letters") -> None:
+    """Carry out a command on a connection of its own, which is called `name`, and end with its status."""
     from headrace.commands.reported import reported
 
     def made() -> int:
-        return asyncio.run(_connected(ask))
+        return asyncio.run(_connected(ask, name))
 
     raise typer.Exit(reported(made))
 
@@ -230,17 +230,22 @@ def order_of(desk: Desk, why: str, limit: int | None) -> Order:
     """Who asks for it, why, and for how many letters at most."""
     from streams.letter_moves import Order
 
-    return Order(f"{getpass.getuser()}@{socket.gethostname()}", why, limit or desk.settings.control.requeue_letters)
+    return Order(who(), why, limit or desk.settings.control.requeue_letters)
 
 
-async def _connected(ask: Callable[[Desk], Awaitable[int]]) -> int:
+def who() -> str:
+    """Whoever types the command, for the audit."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+async def _connected(ask: Callable[[Desk], Awaitable[int]], name: str) -> int:
     from headrace.console import Console
     from runtime.clock import SystemClock
     from runtime.settings import load
     from streams import migrate, postgres
 
     settings, clock = load(), SystemClock()
-    connection = await postgres.connect(settings.postgres, name="headrace dead-letters")
+    connection = await postgres.connect(settings.postgres, name=name)
     try:
         await migrate.check(connection, settings.postgres)
         with postgres.translated(settings.postgres):

@@ -37,10 +37,26 @@ CREATE INDEX stop_by_aggregate ON headrace.stop (aggregate_type, aggregate_id, o
 -- Tenants whose rows an operator holds back.
 CREATE TABLE headrace.tenant_pause (
     tenant_id text COLLATE "C" PRIMARY KEY CHECK (tenant_id <> ''),
-    reason text NOT NULL,
+    why text NOT NULL,
     paused_by text NOT NULL,
     paused_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+
+-- Who paused and resumed whom, when and why; only added to.
+CREATE TABLE headrace.tenant_audit (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    actor text NOT NULL,
+    move text NOT NULL CHECK (move IN ('pause', 'resume')),
+    tenant_id text COLLATE "C" NOT NULL,
+    why text NOT NULL CHECK (why <> '')
+);
+CREATE FUNCTION headrace.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '%.% is only added to', TG_TABLE_SCHEMA, TG_TABLE_NAME USING ERRCODE = 'check_violation';
+END $$;
+CREATE TRIGGER only_added_to BEFORE UPDATE OR DELETE OR TRUNCATE ON headrace.tenant_audit
+    FOR EACH STATEMENT EXECUTE FUNCTION headrace.refuse_change();
 
 -- How many rows each tenant with a quota may publish now; all relays take from it.
 CREATE TABLE headrace.tenant_bucket (
@@ -71,7 +87,7 @@ CREATE TABLE headrace.redis_server (
     rewinds bigint NOT NULL DEFAULT 0,
     -- Relays look from here on again.
     from_id bigint NOT NULL DEFAULT 0,
-    at timestamptz NOT NULL DEFAULT clock_timestamp()
+    rewound_at timestamptz
 );
 INSERT INTO headrace.redis_server DEFAULT VALUES;
 

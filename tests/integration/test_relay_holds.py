@@ -45,13 +45,13 @@ async def held(b: Bench) -> list[int]:
 
 def test_rows_of_a_paused_tenant_wait_and_those_of_others_do_not(settings: Settings):
     async def body(b: Bench) -> None:
-        await tenants.pause(b.connection, "a", reason="migration", by="me")
+        await tenants.pause(b.connection, "a", why="a test", by="me")
         mine = [await put(b, f"a{n % 3}", "a") for n in range(6)]
         others = [await put(b, f"b{n % 3}", "b") for n in range(6)]
         await settle(b)
         assert await b.ids() == others
         assert await held(b) == mine
-        assert await tenants.resume(b.connection, "a")
+        assert await tenants.resume(b.connection, "a", why="a test", by="me")
         await settle(b)
         assert await b.ids() == others + mine
         assert await held(b) == []
@@ -62,10 +62,10 @@ def test_rows_of_a_paused_tenant_wait_and_those_of_others_do_not(settings: Setti
 
 def test_a_row_of_a_resumed_tenant_never_passes_one_that_is_still_on_hold(settings: Settings):
     async def body(b: Bench) -> None:
-        await tenants.pause(b.connection, "a", reason="", by="me")
+        await tenants.pause(b.connection, "a", why="a test", by="me")
         first = [await put(b, "x", "a") for _ in range(7)]
         await settle(b)
-        await tenants.resume(b.connection, "a")
+        await tenants.resume(b.connection, "a", why="a test", by="me")
         later = await put(b, "x", "a")
         assert await b.relay.step() > 0
         await settle(b)
@@ -76,7 +76,7 @@ def test_a_row_of_a_resumed_tenant_never_passes_one_that_is_still_on_hold(settin
 
 def test_rows_on_hold_leave_the_scans(settings: Settings):
     async def body(b: Bench) -> None:
-        await tenants.pause(b.connection, "a", reason="", by="me")
+        await tenants.pause(b.connection, "a", why="a test", by="me")
         for n in range(20):
             await put(b, f"a{n}", "a")
         await settle(b)
@@ -91,19 +91,19 @@ def test_rows_on_hold_leave_the_scans(settings: Settings):
 
 def test_an_order_of_two_tenants_keeps_its_order_when_one_is_paused(settings: Settings):
     async def body(b: Bench) -> None:
-        await tenants.pause(b.connection, "a", reason="", by="me")
-        await tenants.pause(b.connection, "c", reason="", by="me")
+        await tenants.pause(b.connection, "a", why="a test", by="me")
+        await tenants.pause(b.connection, "c", why="a test", by="me")
         rows = [await put(b, "x", tenant) for tenant in ("b", "a", "b", "c", "b")]
         await settle(b)
         assert await b.ids() == rows[:1]
-        await tenants.resume(b.connection, "c")
+        await tenants.resume(b.connection, "c", why="a test", by="me")
         await settle(b)
         assert await b.ids() == rows[:1]
-        await tenants.pause(b.connection, "c", reason="", by="me")
-        await tenants.resume(b.connection, "a")
+        await tenants.pause(b.connection, "c", why="a test", by="me")
+        await tenants.resume(b.connection, "a", why="a test", by="me")
         await settle(b)
         assert await b.ids() == rows[:3]
-        await tenants.resume(b.connection, "c")
+        await tenants.resume(b.connection, "c", why="a test", by="me")
         await settle(b)
         assert await b.ids() == rows
 
@@ -202,11 +202,11 @@ def test_a_row_that_is_gone_is_not_requeued_and_does_not_hold_up_its_order(setti
 
 def test_rows_on_hold_that_somebody_deletes_are_forgotten(settings: Settings):
     async def body(b: Bench) -> None:
-        await tenants.pause(b.connection, "a", reason="", by="me")
+        await tenants.pause(b.connection, "a", why="a test", by="me")
         gone, stays = await put(b, "x", "a"), await put(b, "x", "a")
         await settle(b)
         await b.connection.execute("DELETE FROM outbox WHERE id = $1", gone)
-        await tenants.resume(b.connection, "a")
+        await tenants.resume(b.connection, "a", why="a test", by="me")
         await settle(b)
         assert await b.ids() == [stays]
         assert await held(b) == []
