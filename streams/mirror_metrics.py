@@ -21,7 +21,8 @@ class MirrorMetrics:
     def __init__(self, metrics: Metrics) -> None:
         self.entries = metrics.counter(
             "mirror_entries_total",
-            "Entries handled: sent, skipped (Kafka had it already), invalid (sent for the worker to bury).",
+            "Entries handled: sent, skipped (Kafka had it already), invalid (sent for the worker to bury), parked "
+            "(over its tenant's quota: sent later).",
             ("stream", "result"),
         )
         self.stage_seconds = metrics.histogram(
@@ -56,6 +57,10 @@ class MirrorMetrics:
             ("stream", "consumer_group"),
         )
         self.memory_bytes = metrics.gauge("stream_memory_bytes", "Memory of a stream in Redis, estimated.", ("stream",))
+        self.parked_entries = metrics.gauge(
+            "mirror_parked_entries", "Entries that wait for their tenants' quotas.", ("stream",)
+        )
+        self.parked_tenants = metrics.gauge("mirror_parked_tenants", "Tenants whose entries wait.", ("stream",))
         self.lag_entries = metrics.gauge("stream_lag_entries", "Entries not mirrored yet.", ("stream",))
         self.lag_seconds = metrics.gauge("stream_lag_seconds", "Age of the oldest of them.", ("stream",))
         self.consumer_lag = metrics.gauge("consumer_lag_messages", "Records the workers have not finished.", ("topic",))
@@ -63,12 +68,12 @@ class MirrorMetrics:
             "lag_observed_timestamp_seconds", "When the lag was last measured, Unix time."
         )
 
-    def mirrored(self, stream: str, made: Sequence[Mirrored], fresh: Sequence[Mirrored], now_ms: float) -> None:
-        """Count a batch: `made` was read, `fresh` of it sent and acknowledged just now."""
-        invalid = sum(item.invalid for item in fresh)
-        self.entries.labels(stream, "sent").inc(len(fresh) - invalid)
+    def mirrored(self, stream: str, sent: Sequence[Mirrored], now_ms: float, *, skipped: int) -> None:
+        """Count a batch: `sent` was acknowledged just now, the others Kafka had already."""
+        invalid = sum(item.invalid for item in sent)
+        self.entries.labels(stream, "sent").inc(len(sent) - invalid)
         self.entries.labels(stream, "invalid").inc(invalid)
-        self.entries.labels(stream, "skipped").inc(len(made) - len(fresh))
+        self.entries.labels(stream, "skipped").inc(skipped)
         stage = self.stage_seconds.labels("stream_kafka", stream)
-        for item in fresh:
+        for item in sent:
             stage.observe(max(0.0, now_ms - item.id.ms) / 1000)

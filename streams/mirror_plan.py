@@ -12,6 +12,8 @@ stream order:
    it, so it was sent too. Not so when Redis went back in time or Kafka is another one: there ids do not tell what was
    sent.
 4. Nothing else is skipped: when in doubt an entry is sent, so that none is lost.
+5. An entry that waited in its tenant's own stream (`streams.mirror_parking`) is told by its dedupe id alone: it was the
+   last that its owner sent, so a tail has it.
 """
 
 from __future__ import annotations
@@ -21,8 +23,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from streams.epochs import EPOCH, Epochs
+from streams.epochs import Epochs
 from streams.records import Partition, Record
+
+# The header of a record whose entry waited because its tenant was over its quota.
+PARKED = "parked"
 
 # Records of each partition that a new owner reads at least: several batches, since a batch may go to one partition, and
 # late ones of former owners may stand behind it.
@@ -68,7 +73,8 @@ class Seen(NamedTuple):
 
     id: StreamId
     dedupe_id: bytes
-    epoch: int
+    waited: bool
+    """It was parked: sent later than what follows it in the stream."""
 
 
 def seen_in(record: Record) -> Seen | None:
@@ -76,7 +82,7 @@ def seen_in(record: Record) -> Seen | None:
     headers = dict(record.headers)
     try:
         entry_id = parse_id(headers["redis_id"].decode())
-        return Seen(entry_id, headers.get("ce_id", b""), int(headers.get(EPOCH, b"0")))
+        return Seen(entry_id, headers.get("ce_id", b""), PARKED in headers)
     except (KeyError, ValueError):
         return None
 
@@ -104,9 +110,11 @@ class Memory:
     def learn(self, place: Partition, records: Iterable[Record]) -> None:
         """Records of a partition's tail, in the order of the log."""
         for seen in filter(None, map(seen_in, self._epochs.admit(place, records))):
+            self._dedupe_ids.add(seen.dedupe_id)
+            if seen.waited:
+                continue
             if place in self._cut:
                 self._first[place] = min(seen.id, self._first.get(place, seen.id))
-            self._dedupe_ids.add(seen.dedupe_id)
             self.last_id = max(self.last_id, seen.id)
 
     @property

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from contracts.codec import tenant_of, traceparent_of
 from contracts.envelope import from_fields, to_headers
 from contracts.errors import ContractError, MissingField, TooLarge
-from contracts.names import LOCAL_LIMITS, Mode
+from contracts.names import LOCAL_LIMITS, UNKNOWN_TENANT, Mode
 from contracts.outbox import decode_entry
 from contracts.routing import partition_key
-from streams.mirror_plan import StreamId, parse_id
+from streams.mirror_plan import PARKED, StreamId, parse_id
 from streams.records import Headers, Outgoing
 
 if TYPE_CHECKING:
@@ -34,6 +34,12 @@ class Mirrored(NamedTuple):
     id: StreamId
     dedupe_id: bytes
     invalid: bool
+    tenant: str
+
+
+def waited(made: Mirrored) -> Mirrored:
+    """The same of an entry that was parked: its id says nothing about how far the stream is sent."""
+    return made._replace(record=made.record._replace(headers=[(PARKED, b"1"), *made.record.headers]))
 
 
 def mirrored(entry: Entry, topic: str, *, mode: Mode, epoch: int, now_ms: int) -> Mirrored:
@@ -52,7 +58,8 @@ def mirrored(entry: Entry, topic: str, *, mode: Mode, epoch: int, now_ms: int) -
         if _size_bytes(headers) > _HEADERS_BYTES:
             raise TooLarge(event="envelope", field="", limit=f"must have at most {_HEADERS_BYTES} bytes", value="more")
         record = Outgoing(topic, partition_key(envelope, event), entry.fields["payload"], headers, now_ms)
-        return Mirrored(record, parse_id(entry.id), envelope.dedupe_id.encode(), invalid=False)
+        dedupe_id = envelope.dedupe_id.encode()
+        return Mirrored(record, parse_id(entry.id), dedupe_id, invalid=False, tenant=envelope.tenant_id)
     except ContractError as error:
         return _invalid(entry, topic, error, epoch, now_ms)
 
@@ -69,7 +76,9 @@ def _invalid(entry: Entry, topic: str, error: ContractError, epoch: int, now_ms:
     headers = [*_headers(entry, topic, epoch), (INVALID, reason.encode("utf-8", "backslashreplace"))]
     key = entry.fields.get("aggregate_id", b"")[: LOCAL_LIMITS.id_chars]
     record = Outgoing(topic, key, value, headers, now_ms)
-    return Mirrored(record, parse_id(entry.id), dict(headers)["ce_id"], invalid=True)
+    named = dict(headers)
+    tenant = named.get("tenant", UNKNOWN_TENANT.encode()).decode()
+    return Mirrored(record, parse_id(entry.id), named["ce_id"], invalid=True, tenant=tenant)
 
 
 def _headers(entry: Entry, topic: str, epoch: int) -> Headers:

@@ -21,17 +21,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import aclosing
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from contracts.names import Stream, kafka_topic, redis_stream, topic_of
 from runtime.logs import get_logger
-from streams import kafka_transactions, log_tail
+from streams import kafka_transactions, mirror_tails
 from streams.epochs import FENCE_KEY, fence_headers, lookback
 from streams.kafka_connection import not_ready
 from streams.kafka_log import Cluster, Partition, partition_for
 from streams.kafka_producer import Producer
+from streams.mirror_parking import Parking
 from streams.mirror_plan import (
     START,
     TAIL_COUNT,
@@ -43,7 +43,7 @@ from streams.mirror_plan import (
     parse_id,
     start_after,
 )
-from streams.mirror_record import Mirrored, mirrored
+from streams.mirror_record import Mirrored, mirrored, waited
 from streams.mirror_trim import Trimming
 from streams.records import Outgoing
 from streams.topics import ensure
@@ -56,11 +56,13 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 _BLOCK_S = 0.5
+# While entries wait for their tenants' quotas, and how many of them go on at a time.
+_PARKED_BLOCK_S = 0.02
+_UNPARK_COUNT = 64
 _LOOK_S = 1.0
 # After this long without a word with Kafka, a restart of it may have gone unnoticed: clients connect again
 # silently.
 _UNWATCHED_S = 0.05
-_DEEPEST_TAIL = 1_000_000
 _NOT_KNOWN = -1
 
 
@@ -113,6 +115,8 @@ class Session:
         self._ids_tell = True
         self._position = START
         self._trimming = Trimming(shared, stream)
+        self._parking = Parking(shared, stream, lease)
+        self._tail_count = max(TAIL_COUNT, lookback(settings.mirror.batch_entries))
         self._count = next_read_count(0, 0, 0, settings.mirror.batch_entries)
         self._watched_s = self._looked_s = 0.0
         self._memory = Memory()
@@ -160,6 +164,7 @@ class Session:
             await self._remember_back_to(self._era.know_from)
         self._position, self._ids_tell = start.after, start.ids_tell
         await self._trimming.begin(start.after)
+        await self._parking.begin()
         self._watched_s = self._clock.monotonic_s()
         self._metrics.resumes.labels(self._stream.value, start.reason).inc()
         _log.info(
@@ -169,7 +174,7 @@ class Session:
 
     async def _learn(self) -> bool:
         """Learn what Kafka holds, and make sure that no more of former turns will count; False: the lease was lost."""
-        self._memory = await self._remembered(TAIL_COUNT)
+        self._memory = await self._remembered()
         quiet = self._memory.epoch <= self.settled
         if quiet and self._memory.epoch < self._epoch:
             return True
@@ -183,32 +188,20 @@ class Session:
                 for number in range(self._partitions)
             ]
             await self._producer.send_all(fences)
-            self._memory = await self._remembered(TAIL_COUNT)
+            self._memory = await self._remembered()
             if not self._memory.fenced(epoch):
                 raise not_ready(self._settings.kafka, f"{self._topic}: an open transaction hides what the log holds")
             self._metrics.fences.labels(self._stream.value).inc()
         self.settled = epoch
         return True
 
-    async def _remembered(self, count: int) -> Memory:
-        count = max(count, lookback(self._settings.mirror.batch_entries))
-        memory = Memory()
-        for number in range(self._partitions):
-            place = Partition(self._topic, number)
-            end = (await self._cluster.true_end_offsets([place]))[place]
-            start = max((await self._cluster.begin_offsets([place]))[place], end - count)
-            memory.begin(place, start)
-            async with aclosing(log_tail.pieces(self._cluster, place, start, end)) as tail:
-                async for records in tail:
-                    memory.learn(place, records)
-        return memory
+    async def _remembered(self) -> Memory:
+        return await mirror_tails.remembered(self._cluster, self._topic, self._partitions, self._tail_count)
 
     async def _remember_back_to(self, first: StreamId) -> None:
-        """Read tails so deep that every entry from `first` on would be found there."""
-        count, known = TAIL_COUNT, -1
-        while not self._memory.reaches(first) and known < self._memory.count and count < _DEEPEST_TAIL:
-            count, known = 8 * count, self._memory.count
-            self._memory = await self._remembered(count)
+        self._memory = await mirror_tails.deeper(
+            self._cluster, self._topic, self._partitions, self._memory, first, count=self._tail_count
+        )
 
     async def _step(self) -> Ending | None:
         now_s = self._clock.monotonic_s()
@@ -216,49 +209,79 @@ class Session:
             self._looked_s = now_s
             if not (await self._same_servers() and await self._look()):
                 return Ending.CHANGED
-        entries = await self._redis.read_after(self._key, str(self._position), self._count, block_s=_BLOCK_S)
+        block_s = _BLOCK_S if self._parking.is_empty else _PARKED_BLOCK_S
+        entries = await self._redis.read_after(self._key, str(self._position), self._count, block_s=block_s)
         read_bytes = sum(len(value) for entry in entries for value in entry.fields.values())
         self._count = next_read_count(self._count, len(entries), read_bytes, self._settings.mirror.batch_entries)
-        return await self._mirror(entries) if entries else None
+        ending = await self._mirror(entries) if entries else None
+        return ending if ending is not None or self._parking.is_empty else await self._unpark()
 
     async def _mirror(self, entries: list[Entry]) -> Ending | None:
-        now_s = self._clock.monotonic_s()
-        if now_s - self._watched_s > _UNWATCHED_S and await self._cluster.epoch() != self._cluster_epoch:
+        if not await self._same_kafka():
             return Ending.CHANGED
-        now_ms = int(1000 * self._clock.wall_s())
-        made = [
-            mirrored(e, self._topic, mode=self._settings.contracts.mode, epoch=self._epoch, now_ms=now_ms)
-            for e in entries
-        ]
-        fresh = self._fresh(made)
-        if not self._holds():
+        made = self._records(entries)
+        fresh = self._fresh(made, ids_tell=self._ids_tell)
+        going, waiting = self._parking.split([(made[index], entries[index]) for index in fresh])
+        if not await self._send(going):
             return Ending.LEASE_LOST
-        self.settled = _NOT_KNOWN
-        await self._producer.send_all([item.record for item in fresh])
-        self.settled = self._epoch
-        self._watched_s = self._clock.monotonic_s()
         position: dict[str, str | int] = {
             "position": entries[-1].id,
             "epoch": self._epoch,
             "cluster_epoch": self._cluster_epoch,
             **self._era.fields(),
         }
-        if not await self._leases.write_position(self._lease, position):
+        if not await self._parking.store(position, waiting):
             return Ending.LEASE_LOST
         self._position = made[-1].id
         self._trimming.passed(self._position, len(entries))
-        self._metrics.mirrored(self._stream.value, made, fresh, 1000 * self._clock.wall_s())
+        skipped = len(entries) - len(fresh)
+        self._metrics.mirrored(self._stream.value, going, 1000 * self._clock.wall_s(), skipped=skipped)
         return None
 
-    def _fresh(self, made: list[Mirrored]) -> list[Mirrored]:
-        """What Kafka does not hold, remembered at once: if sending fails, this session ends with its memory."""
-        fresh, now_s = [], self._clock.monotonic_s()
-        for item in made:
+    async def _unpark(self) -> Ending | None:
+        """Send what waited and may go on now; it is forgotten once it is acknowledged."""
+        due = await self._parking.due(_UNPARK_COUNT)
+        if not due:
+            return None
+        if not await self._same_kafka():
+            return Ending.CHANGED
+        made = self._records([entry for _tenant, entry in due])
+        going = [waited(made[index]) for index in self._fresh(made, ids_tell=False)]
+        if not (await self._send(going) and await self._parking.drop(due)):
+            return Ending.LEASE_LOST
+        self._metrics.mirrored(self._stream.value, going, 1000 * self._clock.wall_s(), skipped=len(due) - len(going))
+        return None
+
+    def _records(self, entries: list[Entry]) -> list[Mirrored]:
+        mode, now_ms = self._settings.contracts.mode, int(1000 * self._clock.wall_s())
+        return [mirrored(entry, self._topic, mode=mode, epoch=self._epoch, now_ms=now_ms) for entry in entries]
+
+    async def _send(self, going: list[Mirrored]) -> bool:
+        """Wait until Kafka has them; False, and nothing sent, when the lease is not surely ours."""
+        if not self._holds():
+            return False
+        # Remembered at once: if sending fails, this session ends with its memory.
+        now_s = self._clock.monotonic_s()
+        for item in going:
+            self._memory.sent(item.dedupe_id, now_s)
+        self.settled = _NOT_KNOWN
+        await self._producer.send_all([item.record for item in going])
+        self.settled = self._epoch
+        self._watched_s = self._clock.monotonic_s()
+        return True
+
+    def _fresh(self, made: list[Mirrored], *, ids_tell: bool) -> list[int]:
+        """Places of what Kafka does not hold; of two with one dedupe id, of the first."""
+        fresh: dict[bytes, int] = {}
+        for index, item in enumerate(made):
             place = Partition(self._topic, partition_for(item.record.key or b"", self._partitions))
-            if not self._memory.holds(place, item.id, item.dedupe_id, ids_tell=self._ids_tell):
-                self._memory.sent(item.dedupe_id, now_s)
-                fresh.append(item)
-        return fresh
+            if not self._memory.holds(place, item.id, item.dedupe_id, ids_tell=ids_tell):
+                fresh.setdefault(item.dedupe_id, index)
+        return list(fresh.values())
+
+    async def _same_kafka(self) -> bool:
+        quiet = self._clock.monotonic_s() - self._watched_s <= _UNWATCHED_S
+        return quiet or await self._cluster.epoch() == self._cluster_epoch
 
     async def _same_servers(self) -> bool:
         """Whether Redis and Kafka are still those that `_take_up` saw."""

@@ -68,7 +68,7 @@ async def _records_land(at: Bench) -> None:
         # A fence, and the mark of its transaction, come first.
         first = before + 2 * len(places)
         with suppress(TimeoutError):
-            async with asyncio.timeout(8.0):
+            async with asyncio.timeout(20.0):
                 while sum((await cluster.true_end_offsets(places)).values()) <= first:
                     pass
 
@@ -78,7 +78,7 @@ async def _at_work(at: Bench, child: asyncio.subprocess.Process) -> bool:
     return lease is not None and f":{child.pid}:" in lease.decode()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("mirrors", [1, 2])
 def test_killing_the_mirror_at_any_moment_loses_and_doubles_nothing(
     prefix: str, redis_url: str, kafka_url: str, mirrors: int
@@ -87,7 +87,7 @@ def test_killing_the_mirror_at_any_moment_loses_and_doubles_nothing(
         for turn in range(KILLS // mirrors):
             async with process(at) as child:
                 with suppress(TimeoutError):
-                    await eventually(partial(_at_work, at, child), timeout_s=4.0)
+                    await eventually(partial(_at_work, at, child), timeout_s=15.0)
                 if turn % 2:
                     await _records_land(at)
                 else:
@@ -105,7 +105,7 @@ def test_killing_the_mirror_at_any_moment_loses_and_doubles_nothing(
             await asyncio.gather(*(killed_again_and_again(at, chance) for _ in range(mirrors)))
             before = await at.records()
             async with process(at):
-                await at.until(ENTRIES, timeout_s=90)
+                await at.until(ENTRIES, timeout_s=120)
                 await asyncio.sleep(1.0)
             records = await at.records()
             assert recount(records, range(ENTRIES)) == CLEAN
@@ -113,7 +113,7 @@ def test_killing_the_mirror_at_any_moment_loses_and_doubles_nothing(
             assert len(before) < ENTRIES
             assert len({dict(record.headers)["epoch"] for record in records}) >= SENDERS
 
-    run(scenario(), timeout_s=170)
+    run(scenario(), timeout_s=290)
 
 
 @pytest.mark.timeout(120)

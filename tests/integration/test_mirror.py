@@ -12,6 +12,7 @@ import pytest
 from contracts.names import LAG_CHANNEL, Stream, Topic, kafka_topic, redis_stream
 from contracts.push import decode
 from headrace.servers import probes, tansu, valkey
+from runtime.metrics import Metrics
 from runtime.settings import Settings
 from streams.kafka_log import Partition
 from streams.leases import Leases
@@ -226,6 +227,47 @@ def test_a_redis_that_forgot_everything_is_read_from_its_beginning_without_repea
             await redis.stop()
 
     run(scenario(), timeout_s=60)
+
+
+def test_a_noisy_tenant_delays_only_itself_and_keeps_its_order(prefix: str, redis_url: str, kafka_url: str):
+    """It is 2,000 entries over its quota; another mirror goes on with what waits."""
+
+    async def scenario() -> None:
+        settings = settings_for(
+            prefix,
+            redis_url,
+            kafka_url,
+            embedded=kafka_is_embedded(),
+            tenant_quotas={"noisy": 200.0},
+            tenant_burst_s=1.0,
+        )
+        async with bench(settings) as at:
+            await at.publish(range(2_200), "noisy")
+            async with at.mirror() as (metrics, _):
+                await at.publish(range(2_200, 2_300), "quiet")
+                await eventually(lambda: _all_there(at, range(2_200, 2_300)))
+                assert len(await at.records()) < 1_500
+                assert (
+                    metrics.registry.get_sample_value("headrace_mirror_parked_entries", {"stream": "orders"}) or 0
+                ) > 0
+            quick = settings.model_copy(update={"mirror": settings.mirror.model_copy(update={"tenant_quotas": {}})})
+            async with bench(quick) as at_once, at_once.mirror() as (metrics, _):
+                await at.publish(range(2_300, 2_400), "noisy")
+                await at.until(2_400)
+                assert recount(await at.records(), range(2_400)) == CLEAN
+                assert _parked(metrics) == 0
+            left = await at.redis.call("KEYS", f"{prefix}:mirror:orders:parked*")
+            assert left == []
+
+    run(scenario(), timeout_s=60)
+
+
+def _parked(metrics: Metrics) -> float:
+    return metrics.registry.get_sample_value("headrace_mirror_parked_entries", {"stream": "orders"}) or 0.0
+
+
+async def _all_there(at: Bench, numbers: range) -> bool:
+    return set(numbers) <= set(numbers_of(await at.records()))
 
 
 @embedded_only

@@ -25,7 +25,7 @@ TENANT = "t1"
 EVERYTHING = 1_000_000
 
 
-def settings_for(prefix: str, redis_url: str, kafka_url: str, *, embedded: bool, **mirror_settings: float) -> Settings:
+def settings_for(prefix: str, redis_url: str, kafka_url: str, *, embedded: bool, **mirror_settings: object) -> Settings:
     """Settings of a mirror; a short lease, so that a test sees it run out."""
     return Settings.model_validate(
         {
@@ -38,13 +38,13 @@ def settings_for(prefix: str, redis_url: str, kafka_url: str, *, embedded: bool,
     )
 
 
-def entry(prefix: str, number: int, orders: int = 20) -> NewEntry:
-    """The entry of row `number`, about order `number % orders`."""
+def entry(prefix: str, number: int, orders: int = 20, tenant: str = TENANT) -> NewEntry:
+    """The entry of row `number`, about order `number % orders` of a tenant."""
     order_id = f"o{number % orders}"
     payload = {
         "event": "order_status",
         "version": "1.0",
-        "tenant_id": TENANT,
+        "tenant_id": tenant,
         "order_id": order_id,
         "status": "created",
         "ts": "2026-01-02T03:04:05Z",
@@ -61,16 +61,16 @@ def entry(prefix: str, number: int, orders: int = 20) -> NewEntry:
         "created_at": "2026-01-02T03:04:05+00:00",
         "payload": json.dumps(payload),
         "dedupe_id": dedupe_id,
-        "tenant_id": TENANT,
+        "tenant_id": tenant,
         "traceparent": "",
     }
     return NewEntry(redis_stream(prefix, Stream.ORDERS), dedupe_id, fields)
 
 
-def entries(prefix: str, numbers: range) -> Iterator[list[NewEntry]]:
+def entries(prefix: str, numbers: range, tenant: str = TENANT) -> Iterator[list[NewEntry]]:
     """Entries in chunks of a hundred."""
     for first in range(numbers.start, numbers.stop, 100):
-        yield [entry(prefix, number) for number in range(first, min(first + 100, numbers.stop))]
+        yield [entry(prefix, number, tenant=tenant) for number in range(first, min(first + 100, numbers.stop))]
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ class Bench:
         self.key = redis_stream(settings.prefix, Stream.ORDERS)
         self.topic = kafka_topic(settings.prefix, topic_of(Stream.ORDERS))
 
-    async def publish(self, numbers: range) -> None:
-        for chunk in entries(self.settings.prefix, numbers):
+    async def publish(self, numbers: range, tenant: str = TENANT) -> None:
+        for chunk in entries(self.settings.prefix, numbers, tenant):
             await self.redis.publish(chunk)
 
     @asynccontextmanager
@@ -136,11 +136,15 @@ class Bench:
         async def enough() -> bool:
             partitions = (await cluster.topics()).get(self.topic, 0)
             ends = await cluster.true_end_offsets(Partition(self.topic, number) for number in range(partitions))
-            return sum(ends.values()) >= count and len(await self.records()) >= count
+            return sum(ends.values()) >= count
 
-        async with connected(self.settings) as cluster:
-            await eventually(enough, timeout_s)
-        return await self.records()
+        found: list[Record] = []
+        async with connected(self.settings) as cluster, asyncio.timeout(timeout_s):
+            while len(found) < count:
+                await eventually(enough, timeout_s)
+                found = await self.records()
+                await asyncio.sleep(0 if len(found) >= count else 0.2)
+        return found
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], timeout_s: float = 15.0) -> None:

@@ -109,6 +109,13 @@ def test_a_tail_reaches_back_only_when_each_partition_that_holds_anything_does()
     assert not memory.reaches(StreamId(7, 0))
 
 
+def test_what_waited_says_nothing_about_how_far_back_a_tail_reaches():
+    old = record("1-0", "waited")
+    memory = remembered({P0: [record("5-0", "a"), old._replace(headers=[("parked", b"1"), *old.headers])]})
+    assert not memory.reaches(StreamId(4, 0))
+    assert memory.holds(P0, StreamId(1, 0), b"waited", ids_tell=False)
+
+
 CHECKPOINT = {"position": "50-0", "cluster_epoch": "k1"}
 
 
