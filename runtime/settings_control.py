@@ -11,7 +11,11 @@ from runtime.settings_group import Group
 # Failures of what is beyond an event pass, most of them within a quarter of an hour: 1 + 2 + 4 + 8 minutes. An event
 # that breaks its contract is the same event tomorrow, so no such class is here.
 _RULES = dict.fromkeys(
-    ("Unavailable", "CallTimeout", "DeadlineExceeded", "BreakerOpen", "BulkheadFull", "RateLimited", "Shed"), 4
+    (
+        *("EndpointUnreachable", "EndpointBusy", "AnswerBroken"),
+        *("CallTimeout", "DeadlineExceeded", "BreakerOpen", "BulkheadFull", "RateLimited", "Shed"),
+    ),
+    4,
 )
 
 
