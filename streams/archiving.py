@@ -5,6 +5,7 @@ Where it stands: `headrace archive` calls it for each partition; `streams.archiv
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -28,12 +29,18 @@ class Copied(NamedTuple):
     """Offsets that retention had removed before they were archived."""
 
 
+async def at_once() -> None:
+    """Nothing has to be waited for."""
+
+
 class Copying(NamedTuple):
     """How to copy. `until_ms`: stop before the first record with this timestamp or a later one; None: at the end."""
 
     epoch: str
     until_ms: int | None
     skip_lost: bool
+    may_go_on: Callable[[], Awaitable[None]] = at_once
+    """Waited for before each chunk."""
 
 
 async def copy(log: LogRange, archive: Archive, place: Partition, span: Span, how: Copying) -> Copied:
@@ -68,6 +75,7 @@ async def _fill(log: LogRange, writer: ArchiveWriter, place: Partition, span: Sp
     """Whether the end was reached, and not a record of `until_ms` or later."""
     async with aclosing(log.read(place, *span)) as chunks:
         async for chunk in chunks:
+            await how.may_go_on()
             count = len(chunk) if how.until_ms is None else _older(chunk, how.until_ms)
             writer.append([chunk.record(index) for index in range(count)])
             if count < len(chunk):

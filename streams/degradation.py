@@ -219,7 +219,7 @@ class Degradation:
             self._heard = await self._hear()
             self._away = False
         except ServerMissing as error:
-            if not self._away:
+            if not self._away and self._signals is not None:
                 _log.warning("the level of degradation is this process' own", error=str(error))
             self._away = True
             self._heard = Heard(self._clock.wall_s(), {}, self._heard.override)

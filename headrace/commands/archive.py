@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,7 +58,9 @@ async def run(
     settings: Settings, clock: Clock, topics: tuple[Topic, ...], folder: Path, until_ms: int | None, *, skip_lost: bool
 ) -> int:
     """Archive each topic to where its log ends now; returns the exit status."""
+    from headrace.background import watched
     from headrace.console import Console
+    from reliability.ladder import Feature
     from streams.archive import Archive
     from streams.archiving import Copying
     from streams.log_range import LogRange
@@ -67,8 +69,10 @@ async def run(
     with Console(clock) as console, writing_alone(folder):
         archive = Archive(folder)
         archive.clear_partial()
-        await log.start()
-        try:
+        async with AsyncExitStack() as stack:
+            background = await stack.enter_async_context(watched(settings, clock, Feature.ARCHIVE, console.say))
+            stack.push_async_callback(log.stop)
+            await log.start()
             counts = await log.topics()
             for topic in topics:
                 name = kafka_topic(settings.prefix, topic)
@@ -76,11 +80,9 @@ async def run(
                     if name not in counts:
                         raise _missing(settings, name)
                     incarnation = (await log.incarnations([name]))[name]
-                    how = Copying(incarnation, until_ms, skip_lost)
+                    how = Copying(incarnation, until_ms, skip_lost, background.wait)
                     copied = await _topic(log, archive, name, counts[name], how)
                     step.detail = _told(copied)
-        finally:
-            await log.stop()
     return 0
 
 

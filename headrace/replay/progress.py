@@ -20,6 +20,10 @@ class Steps:
         self._clock = clock
         self._rich = RichConsole(stderr=True, highlight=False, soft_wrap=True)
 
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self._rich.print(text, markup=False)
+
     @contextmanager
     def step(self, title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         """Show a step of `total` units while the body runs; it calls what it is given with how many more are done."""

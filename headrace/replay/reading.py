@@ -12,6 +12,7 @@ from tables.recompute import Page, Recomputation, Wanted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headrace.background import Background
     from headrace.replay.job import Job
     from headrace.replay.pace import Pace
     from headrace.replay.plan import Stretch
@@ -39,9 +40,10 @@ class Part:
 
 
 class Reader:
-    """Reads at the given pace and keeps what it made with `job`."""
+    """Reads at the given pace, while `background` lets it, and keeps what it made with `job`."""
 
-    def __init__(self, pace: Pace, clock: Clock, job: Job, told: Callable[[int], None]) -> None:
+    def __init__(self, pace: Pace, clock: Clock, job: Job, told: Callable[[int], None], background: Background) -> None:
+        self.background = background
         self._pace = pace
         self._clock = clock
         self._job = job
@@ -71,6 +73,7 @@ class Reader:
                         self._job.save(part.number, part.next_offset, part.windows)
                         saved_s = self._clock.monotonic_s()
                     await asyncio.sleep(self._pace.pause_s(len(chunk)))
+                    await self.background.wait()
         except asyncio.CancelledError:  # at a wait, so between two chunks; after anything else it is not known where
             self._job.save(part.number, part.next_offset, part.windows)
             raise

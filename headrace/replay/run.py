@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from contracts.errors import ReplayRefused, ServerMissing
 from contracts.names import Topic, kafka_topic
 from contracts.times import moment_of
+from headrace.background import Background, watched
 from headrace.replay.comparing import Comparison, Kept, compared
 from headrace.replay.current import rows_of
 from headrace.replay.job import Job
@@ -25,6 +26,7 @@ from headrace.replay.reading import Part, Reader
 from headrace.replay.report import Report
 from headrace.replay.sending import ROUNDS, Sending
 from headrace.replay.sources import Source, source_of
+from reliability.ladder import Feature
 from streams.growth_journal import last_entry
 from streams.kafka_log import OffsetGone
 from streams.log_range import LogRange, Span
@@ -71,13 +73,16 @@ class Replay:
         job = Job(options, self._span, (self._settings.prefix, self._settings.worker.group))
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._log.stop)
+            background = await stack.enter_async_context(
+                watched(self._settings, self._clock, Feature.REPLAY, steps.say)
+            )
             await self._log.start()
             counts, incarnation = await self._topics()
             await self._check_growth()
             sources = await self._sources(counts[self._topic], incarnation)
             plan = await self._plan(sources, job, incarnation)
             try:
-                parts, reader = await self._read(sources, plan, job, steps)
+                parts, reader = await self._read(sources, plan, job, steps, background)
             except OffsetGone as error:
                 job.remove()
                 raise ReplayRefused(
@@ -139,13 +144,15 @@ class Replay:
         rules = Rules(self._kind.size_ms, self._rules.future_skew_ms, retention_ms, self._now_ms)
         return job.begin(self._now_ms, incarnation, await planned(sources, self._span, rules))
 
-    async def _read(self, sources: Sequence[Source], plan: Plan, job: Job, steps: Steps) -> tuple[list[Part], Reader]:
+    async def _read(
+        self, sources: Sequence[Source], plan: Plan, job: Job, steps: Steps, background: Background
+    ) -> tuple[list[Part], Reader]:
         """Step 2: one partition after the other, so that one chunk is in memory beside the windows."""
         options, parts = self._options, []
         mode, skew_ms = self._settings.contracts.mode, self._rules.future_skew_ms
         wanted = Wanted(self._span, options.tenant_id, mode, skew_ms)
         with steps.step("read", sum(each.end - each.start for each in plan.stretches), "records") as told:
-            reader = Reader(Pace(options.rate_per_s, self._clock), self._clock, job, told)
+            reader = Reader(Pace(options.rate_per_s, self._clock), self._clock, job, told, background)
             for source, stretch in zip(sources, plan.stretches, strict=True):
                 part = await reader.take_up(self._kind, wanted, source, stretch)
                 await reader.read(part, stretch.end)

@@ -61,6 +61,7 @@ class Sending:
 
     async def _part(self, comparison: Comparison, sender: Sender, *, force: bool) -> Applied:
         part = comparison.part
+        await self._reader.background.wait()
         done = await sender.send(part, comparison.to_send(force=force))
         for _round in range(ROUNDS):
             if not done.newer:
