@@ -217,7 +217,8 @@ class Relay:
         relay = self._settings.relay
         pause_s = relay_plan.pause_s(empty_polls, poll_s=relay.poll_s, idle_poll_s=relay.idle_poll_s)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), pause_s)
+            async with asyncio.timeout(pause_s):
+                await self._wake.wait()
         self._wake.clear()
 
     async def _wait_for_server(self, error: ServerMissing, failures: int, stop: asyncio.Event) -> None:
@@ -229,7 +230,8 @@ class Relay:
         await self.close()
         pause_s = full_jitter_s(failures, base_s=_BACKOFF_BASE_S, cap_s=_BACKOFF_CAP_S, clock=self._clock)
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), pause_s)
+            async with asyncio.timeout(pause_s):
+                await stop.wait()
 
     async def _connected(self) -> Connection:
         if self._connection is None:

@@ -4,6 +4,8 @@
 wraps the relay's two doors, the outbox table's statements and the Redis log.
 
     claimed      rows are locked and read; the process kills itself
+    held         rows are on hold, not committed
+    released     rows are on hold no more, not committed
     frozen       the same, but it is stopped, and may be continued later
     mid          half of the batch is in Redis
     published    all of it is
@@ -26,7 +28,7 @@ from runtime.clock import SystemClock
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import load
-from streams import outbox_table, relay
+from streams import hold_table, outbox_table, relay
 from streams.redis_log import NewEntry, Published, RedisLog
 
 POINT = sys.argv[1]
@@ -50,9 +52,11 @@ FUSE = Fuse()
 
 
 def after(function: Callable[..., Any], *points: str) -> Callable[..., Any]:
-    async def wrapped(*args: object) -> object:
+    """The points are reached by a call for some rows, not for none."""
+
+    async def wrapped(*args: Any) -> object:  # noqa: ANN401  # those of whatever is wrapped
         result = await function(*args)
-        for point in points:
+        for point in points if args[1] else ():
             FUSE.reach(point)
         return result
 
@@ -81,5 +85,7 @@ class FusedLog(RedisLog):
 
 outbox_table.claim = after(outbox_table.claim, "claimed", "frozen")
 outbox_table.mark = after(outbox_table.mark, "marked")
+hold_table.hold = after(hold_table.hold, "held")
+hold_table.release = after(hold_table.release, "released")
 relay.RedisLog = FusedLog  # type: ignore[attr-defined]  # the relay's door to Redis, with a fuse in it
 asyncio.run(relay.run(load(), asyncio.Event(), Metrics(), Health(), SystemClock()))
