@@ -32,6 +32,11 @@ _REASONS = {
     State.OPEN: "too few good probes in time",
     State.CLOSED: "the few probes that were called for were good",
 }
+_RESULTS = {
+    State.CLOSED: "probes were good",
+    State.OPEN: "probes were not good",
+    State.HALF_OPEN: "a scout came back well",
+}
 
 
 class Outcome(StrEnum):
@@ -131,7 +136,7 @@ class Breaker:
             return machine.generation
         self._refused_at_s = now.s
         self._refused += 1
-        raise BreakerOpen(self.name, self._why(machine), retry_after_s=max(0.0, machine.until_s - now.s) or None)
+        raise BreakerOpen(self.name, self._why(machine), retry_after_s=breaker_machine.left_s(machine, now.s))
 
     def succeeded(self, permit: int, took_s: float) -> None:
         """The call of `permit` was answered after `took_s`."""
@@ -151,7 +156,7 @@ class Breaker:
         hasty = isinstance(error, CallTimeout | TimeoutError) and took_s < self._slow_s
         if health is Health.UNKNOWN or hasty:
             self._ignored += 1
-            self._become(breaker_machine.release(self._machine, permit), "")
+            self._become(breaker_machine.release(self._machine, permit, self._now_s()), "")
         elif health is Health.WELL:
             self.succeeded(permit, took_s)
         else:
@@ -161,7 +166,7 @@ class Breaker:
     def release(self, permit: int) -> None:
         """The call of `permit` was given up by the caller and says nothing."""
         self._cancelled += 1
-        self._become(breaker_machine.release(self._machine, permit), "")
+        self._become(breaker_machine.release(self._machine, permit, self._now_s()), "")
 
     async def call(self, work: Callable[[*Ts], Awaitable[T]], *arguments: *Ts) -> T:
         """What `work(*arguments)` answers; waits as long as it does.
@@ -211,9 +216,9 @@ class Breaker:
 
     @property
     def wants_probe(self) -> bool:
-        """Whether it is open, its wait is over, and somebody was refused since."""
+        """Whether it is open, a call might go ahead, and somebody was refused since."""
         machine = self._machine
-        return machine.state is State.OPEN and machine.until_s <= self._refused_at_s
+        return machine.state is State.OPEN and breaker_machine.next_call_s(machine) <= self._refused_at_s
 
     def begin_probing(self, until_s: float, openings: int) -> None:
         """Give probes, with results due at `until_s`; `openings` in a row were seen by all."""
@@ -241,7 +246,7 @@ class Breaker:
             "name": self.name,
             "state": machine.state.value,
             "since_s": round(now_s - machine.since_s, 3),
-            "retry_in_s": round(max(0.0, machine.until_s - now_s), 3) if machine.state is State.OPEN else None,
+            "retry_in_s": breaker_machine.left_s(machine, now_s),
             "openings_in_a_row": machine.openings,
             "window_calls": calls,
             "failure_ratio": round(self._window.failed / calls, 4) if calls else 0.0,
@@ -253,10 +258,10 @@ class Breaker:
         machine = self._machine
         if permit != machine.generation or machine.state is State.DISABLED:
             return
-        if machine.state is State.HALF_OPEN:
+        if machine.state is State.HALF_OPEN or machine.state is State.OPEN:
             failed, slow = bool(call & FAILED), bool(call & SLOW)
             after = breaker_machine.probed(machine, self.rules, permit, self._now(), failed=failed, slow=slow)
-            self._become(after, "probes were good" if after.state is State.CLOSED else "probes were not good")
+            self._become(after, _RESULTS.get(after.state, ""))
             return
         window = self._window
         window.add(call, self._now_s() if self._timed else 0.0)

@@ -18,10 +18,13 @@ older one is dropped, so that a call that began before the breaker opened can ne
 
 OPEN waits open_s, then twice as long with each opening in a row. An opening that comes sooner after closing than the
 last wait was long counts as in a row: a dependency that falls over again under full load is left alone for longer.
+So that a long wait does not outlast the outage by as much again, one call every scout_s goes ahead while it lasts, a
+*scout*: a bad one changes nothing, a good one is the first probe of HALF_OPEN.
 """
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -67,6 +70,8 @@ class Machine(NamedTuple):
     since_s: float = 0.0
     until_s: float = 0.0
     """OPEN: when probing may begin. HALF_OPEN: when results are overdue."""
+    scout_s: float = 0.0
+    """OPEN: when the next scout may go."""
     openings: int = 0
     """In a row."""
     wait_s: float = 0.0
@@ -99,7 +104,10 @@ def admit(machine: Machine, rules: BreakerSettings, now: Now, *, may_probe: bool
     """
     if machine.state in (State.CLOSED, State.DISABLED, State.METRICS_ONLY):
         return machine, True
-    if machine.state is State.OPEN and may_probe and now.s >= machine.until_s:
+    if machine.state is State.OPEN and may_probe and now.s >= next_call_s(machine):
+        if now.s < machine.until_s:
+            # Should it never come back, the next one goes when a probe would be overdue.
+            return machine._replace(scout_s=now.s + rules.half_open_max_s), True
         machine = half_open(machine, now, now.s + rules.half_open_max_s)
     elif machine.state is State.HALF_OPEN and now.s >= machine.until_s:
         machine = _overdue(machine, rules, now, may_probe=may_probe)
@@ -110,17 +118,33 @@ def admit(machine: Machine, rules: BreakerSettings, now: Now, *, may_probe: bool
     return machine._replace(given=machine.given + 1), True
 
 
-def release(machine: Machine, generation: int) -> Machine:
+def next_call_s(machine: Machine) -> float:
+    """OPEN: when the next call may be let through, if anybody wants one."""
+    return min(machine.until_s, machine.scout_s)
+
+
+def left_s(machine: Machine, now_s: float) -> float | None:
+    """OPEN: seconds until then, to the millisecond; None in any other state."""
+    return round(max(0.0, next_call_s(machine) - now_s), 3) if machine.state is State.OPEN else None
+
+
+def release(machine: Machine, generation: int, now_s: float) -> Machine:
     """The state after a call ended that says nothing (cancelled, or our own fault): its probe can be given again."""
-    if machine.state is not State.HALF_OPEN or generation != machine.generation:
+    if generation != machine.generation:
         return machine
-    return machine._replace(given=machine.given - 1)
+    if machine.state is State.OPEN:
+        return machine._replace(scout_s=now_s)
+    return machine._replace(given=machine.given - 1) if machine.state is State.HALF_OPEN else machine
 
 
 def probed(machine: Machine, rules: BreakerSettings, generation: int, now: Now, *, failed: bool, slow: bool) -> Machine:
-    """The state after a probe's result."""
-    if machine.state is not State.HALF_OPEN or generation != machine.generation:
+    """The state after the result of a probe, or of a scout: under an OPEN generation nobody else has a permit."""
+    if machine.state not in (State.OPEN, State.HALF_OPEN) or generation != machine.generation:
         return machine
+    if machine.state is State.OPEN:
+        if failed or slow:
+            return machine._replace(scout_s=_next_scout_s(rules, now))
+        machine = half_open(machine, now, now.s + rules.half_open_max_s)._replace(given=1)
     machine = machine._replace(back=machine.back + 1, failed=machine.failed + failed, slow=machine.slow + slow)
     # Judged against all probes: as soon as the rest cannot make it good any more, or once all are back.
     if machine.failed >= rules.failure_ratio * rules.probes or machine.slow >= rules.slow_ratio * rules.probes:
@@ -149,7 +173,8 @@ def opened(machine: Machine, rules: BreakerSettings, now: Now) -> Machine:
     openings = machine.openings + 1 if again else 1
     wait_s = ceiling_s(openings - 1, base_s=rules.open_s, cap_s=rules.open_max_s)
     wait_s *= 1 + rules.open_jitter_ratio * now.jitter
-    return Machine(State.OPEN, machine.generation + 1, now.s, now.s + wait_s, openings, wait_s)
+    scout_s = _next_scout_s(rules, now)
+    return Machine(State.OPEN, machine.generation + 1, now.s, now.s + wait_s, scout_s, openings, wait_s)
 
 
 def half_open(machine: Machine, now: Now, until_s: float) -> Machine:
@@ -175,8 +200,15 @@ def _overdue(machine: Machine, rules: BreakerSettings, now: Now, *, may_probe: b
     if may_probe:
         return machine._replace(until_s=now.s + rules.half_open_max_s)
     # The lease is over with it; somebody has to take it anew.
-    return machine._replace(state=State.OPEN, generation=machine.generation + 1, since_s=now.s, until_s=now.s)
+    return machine._replace(
+        state=State.OPEN, generation=machine.generation + 1, since_s=now.s, until_s=now.s, scout_s=now.s
+    )
+
+
+def _next_scout_s(rules: BreakerSettings, now: Now) -> float:
+    """The jitter makes it earlier only: scout_s bounds how long a recovery goes unseen."""
+    return now.s + rules.scout_s * (1 - rules.open_jitter_ratio * abs(now.jitter)) if rules.scout_s else math.inf
 
 
 def _closed(machine: Machine, now: Now) -> Machine:
-    return Machine(State.CLOSED, machine.generation + 1, now.s, 0.0, machine.openings, machine.wait_s)
+    return Machine(State.CLOSED, machine.generation + 1, now.s, openings=machine.openings, wait_s=machine.wait_s)

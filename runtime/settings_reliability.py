@@ -58,6 +58,13 @@ class BreakerSettings(Group):
         description="First wait before probing; it doubles with each opening in a row up to `open_max_s`.",
     )
     open_max_s: float = Field(default=60.0, gt=0, le=86_400, description="Longest wait before probing.")
+    scout_s: float = Field(
+        default=5.0,
+        ge=0,
+        le=3600,
+        description="While the wait is longer than this, one call goes ahead so often; a good one begins the probing. "
+        "It bounds how long a recovery goes unseen. 0 switches it off.",
+    )
     open_jitter_ratio: float = Field(
         default=0.2,
         ge=0,

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from contracts.errors import ServerMissing
-from reliability.breaker_machine import State
+from reliability.breaker_machine import State, next_call_s
 from runtime.logs import get_logger
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class SharedBreakers:
             known.recoveries = str(told) if told else known.recoveries
         else:
             worse = known.probing is not None and machine.openings > known.probing
-            left_s = machine.until_s - self._clock.monotonic_s()
+            left_s = next_call_s(machine) - self._clock.monotonic_s()
             wait_ms = _ms(left_s) if worse and left_s > 0 else 0
             await self._redis.script(_BAD, keys, [self._process, wait_ms, machine.openings, _KEPT_MS])
         known.probing = None

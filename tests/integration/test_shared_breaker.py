@@ -26,7 +26,7 @@ from streams.shared_breaker import SharedBreakers
 from tests.support.aio import run
 
 EVERY_S = 0.05
-RULES = {"shared": True, "min_calls": 5, "open_s": 0.3, "open_max_s": 0.6, "half_open_max_s": 1.0}
+RULES = {"shared": True, "min_calls": 5, "open_s": 0.3, "open_max_s": 0.6, "scout_s": 0, "half_open_max_s": 1.0}
 
 
 class Process(NamedTuple):

@@ -117,7 +117,7 @@ TestBreakerUnderUse = BreakerUnderUse.TestCase
 
 @given(openings=st.integers(1, 200), jitter=st.floats(-1, 1))
 def test_a_wait_doubles_up_to_its_limit_give_or_take_the_jitter(openings: int, jitter: float):
-    before = Machine(State.HALF_OPEN, 7, 0.0, 0.0, openings - 1)
+    before = Machine(State.HALF_OPEN, 7, openings=openings - 1)
     after = breaker_machine.opened(before, RULES, Now(100.0, jitter))
     plain_s = min(RULES.open_max_s, RULES.open_s * 2 ** min(openings - 1, 30))
     assert abs(after.wait_s - plain_s) <= plain_s * RULES.open_jitter_ratio * 1.0001

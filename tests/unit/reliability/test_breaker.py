@@ -127,6 +127,38 @@ def test_a_dependency_that_falls_over_right_after_it_came_back_is_left_alone_for
     assert subject.machine.wait_s == 5
 
 
+def test_in_a_long_wait_one_call_at_a_time_goes_ahead_and_a_good_one_begins_the_probing(clock: ManualClock):
+    subject = breaker(clock, open_s=40, scout_s=5, open_jitter_ratio=0, half_open_max_s=10)
+    fail(subject, 20)
+    opened = subject.machine
+    clock.advance(5)
+    fail(subject)
+    assert (subject.machine.until_s, subject.machine.generation) == (opened.until_s, opened.generation)
+    clock.advance(5)
+    lost = subject.acquire()
+    with pytest.raises(BreakerOpen) as refused:
+        subject.acquire()
+    assert refused.value.retry_after_s == 10
+    clock.advance(10)
+    subject.release(subject.acquire())
+    succeed(subject)
+    assert state_of(subject) is State.HALF_OPEN
+    subject.succeeded(lost, 10)
+    succeed(subject, 2)
+    assert state_of(subject) is State.CLOSED
+
+
+def test_without_scouts_a_long_wait_is_kept(clock: ManualClock):
+    subject = breaker(clock, open_s=40, scout_s=0, open_jitter_ratio=0)
+    fail(subject, 20)
+    clock.advance(39.9)
+    with pytest.raises(BreakerOpen):
+        subject.acquire()
+    clock.advance(0.2)
+    succeed(subject, 3)
+    assert state_of(subject) is State.CLOSED
+
+
 def test_a_cancelled_probe_is_given_to_the_next_caller_and_counts_as_nothing(clock: ManualClock):
     subject = breaker(clock, probes=1)
     fail(subject, 20)
