@@ -19,6 +19,8 @@ function pill(state) {
   return made;
 }
 
+const moment = (text) => `${text.slice(0, 19).replace("T", " ")} UTC`;
+
 function row(cells) {
   const made = element("tr");
   for (const [content, className] of cells) {
@@ -142,16 +144,17 @@ async function openLetter(id) {
     ["State", letter.requeue.waiting ? "requeued, waiting to leave" : letter.state],
     ["Failed at", `${letter.source}, ${letter.place}`],
     ["Error", letter.error],
-    ["Tries", `${letter.attempts}, first ${letter.first_at}, last ${letter.last_at}`],
+    ["Tries", `${letter.attempts}, first ${moment(letter.first_at)}, last ${moment(letter.last_at)}`],
     ["Tenant", letter.tenant || "not known"],
-    ["Key", letter.key ?? `base64 ${letter.key_base64}`],
+    ["Key", letter.key?.replace(/[\x00-\x1f\x7f]/g, " \u00b7 ") ?? `base64 ${letter.key_base64}`],
     ["Requeued", letter.requeue.count ? `${letter.requeue.count} times, last number ${letter.requeue.seq ?? "–"}` : "never"],
   ]);
   facts(byId("letter-headers"), letter.headers.map((header) => [header.name, header.value ?? `base64 ${header.value_base64}`]));
   setText(byId("letter-payload"), readable(letter));
+  byId("letter-history-title").hidden = letter.history.length === 0;
   byId("letter-history").replaceChildren(
     ...letter.history.map((move) => {
-      const line = element("li", "", `${move.at.slice(0, 19).replace("T", " ")} ${HISTORY_WORDS[move.to] ?? move.to}`);
+      const line = element("li", "", `${moment(move.at)} ${HISTORY_WORDS[move.to] ?? move.to}`);
       line.append(element("span", "who", ` by ${move.actor}${move.reason ? ` of ${move.reason}` : ""}${move.why ? `: ${move.why}` : ""}`));
       return line;
     }),
