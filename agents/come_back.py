@@ -9,7 +9,11 @@ highest number that was taken in has been taken in. That number is kept in a row
 record batch of the changelog as what the letters changed, so that both are there or neither is:
 
     key    ["meta", 0, "", "came back"]
-    value  [format, highest number, 0]
+    value  [format, highest number, 0, told, [dead, ...]]
+
+Rows are written before PostgreSQL is told which letters recovered. A worker that dies in between leaves letters that
+are in the rows and that nobody was told of: they come again, as repeats, and are told of then. They are the numbers
+above `told` that did not die again.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from streams.dead_letters import Recovered
 from streams.mirror_record import INVALID
 from streams.record_chunk import SourceRecord
 from tables.incarnations import META_KIND
-from tables.rows import WindowKey, encode_key, position_of
+from tables.rows import WindowKey, encode_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +42,17 @@ if TYPE_CHECKING:
 
 KEY = encode_key(META_KIND, WindowKey(TenantId(""), ("came back",), 0))
 FORMAT = 1
+
+
+class _Row(msgspec.Struct, array_like=True, frozen=True):
+    format: int
+    seq: int
+    announced: int
+    told: int
+    dead: list[int]
+
+
+_decode = msgspec.msgpack.Decoder(_Row).decode
 
 
 class Letter(NamedTuple):
@@ -65,10 +80,20 @@ class CameBack:
     """The letters of one consumer and partition."""
 
     def __init__(self, consumer: str, row: bytes | None = None) -> None:
-        """`row` is the highest number's, None when there is none."""
+        """`row` is the highest number's, None when there is none.
+
+        Raises:
+            ValueError: its format has another meaning here.
+        """
+        held = _Row(FORMAT, -1, 0, -1, []) if row is None else _decode(row)
+        if held.format != FORMAT:
+            msg = f"a row of returned letters has format {held.format}, this worker reads {FORMAT}: upgrade the worker"
+            raise ValueError(msg)
         self._consumer = consumer
-        self._seq = -1 if row is None else position_of(row)
-        self._taken = self._written = self._seq
+        self._seq = self._taken = self._written = held.seq
+        self._told, self._dead = held.told, set(held.dead)
+        self._perhaps_untold = range(held.told + 1, held.seq + 1)
+        self._untold: list[Recovered] = []
 
     def new(self, chunk: RecordChunk) -> Iterator[Letter | DeadLetter]:
         """The letters of a chunk that were not taken in before; a dead letter for each record that is none."""
@@ -76,7 +101,10 @@ class CameBack:
             back = _back_of(record)
             if isinstance(back, BadEntry):
                 yield letter_of(record, consumer=self._consumer, error=back)
-            elif back.seq > self._seq:
+            elif back.seq <= self._seq:
+                if back.seq in self._perhaps_untold and back.seq not in self._dead:
+                    self._untold.append(Recovered(back.letter_id, back.seq))
+            else:
                 self._seq = back.seq
                 headers = [each for each in requeue.own_headers(record.headers) if each[0] != INVALID]
                 origin = back.origin
@@ -95,12 +123,26 @@ class CameBack:
         """What the letter changes is in the next flush."""
         self._taken = letter.back.seq
 
+    def died(self, letter: Letter) -> None:
+        """A letter that was taken is dead again."""
+        self._dead.add(letter.back.seq)
+
+    def take_untold(self) -> list[Recovered]:
+        """Letters that a predecessor took in for good, and that have come again: it may have told nobody."""
+        untold, self._untold = self._untold, []
+        return untold
+
     def take_change(self) -> Change | None:
         """The row of the highest number that was taken, when it has risen."""
         if self._taken <= self._written:
             return None
         self._written = self._taken
-        return KEY, msgspec.msgpack.encode((FORMAT, self._taken, 0))
+        return KEY, msgspec.msgpack.encode(_Row(FORMAT, self._taken, 0, self._told, sorted(self._dead)))
+
+    def settled(self) -> None:
+        """All that was taken up to the last `take_change` is durable and told."""
+        self._told = self._written
+        self._dead = {seq for seq in self._dead if seq > self._told}
 
 
 def _back_of(record: SourceRecord) -> Requeued | BadEntry:

@@ -239,6 +239,7 @@ class EffectWork:
         """All of it is durable."""
         del effects
         self._is_flushing = False
+        self._came_back.settled()
         self._waiting.settled(self._lanes.runs)
 
     def is_full(self) -> bool:

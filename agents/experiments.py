@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from contracts.experiments import ExperimentSample
     from runtime.clock import Clock
     from runtime.settings import Settings
-    from streams.dead_letters import DeadLetter, Recovered
+    from streams.dead_letters import DeadLetter
     from streams.kafka_log import Outgoing
     from streams.record_chunk import RecordChunk, SourceRecord
     from tables.ab_results import AbState
@@ -158,8 +158,8 @@ class ExperimentWork(Prompt):
         except ContractError as error:
             self._bury(chunk, index, error)
 
-    def _fold_letter(self, letter: Letter) -> Recovered | None:
-        """What tells of its recovery; None when it is dead again."""
+    def _is_counted(self, letter: Letter) -> bool:
+        """Whether its end is a good one; else it is dead again."""
         record = letter.record
         samples = self._around.kind.samples([record.value or b""], self._around.settings.contracts.mode)
         errors = [error for _index, error in samples.bad]
@@ -172,10 +172,10 @@ class ExperimentWork(Prompt):
                 self._take_in(tenant, sample, partial(_name, record, letter.back.origin.incarnation), None)
             except ContractError as error:
                 errors.append(error)
-        if not errors:
-            return letter.told
-        self._letters.append(letter.dead_again(NAME, errors[0]))
-        return None
+        if errors:
+            self._letters.append(letter.dead_again(NAME, errors[0]))
+            self._back.died(letter)
+        return not errors
 
     def _check_time(self, sample: ExperimentSample, stamp_ms: int) -> None:
         """Raise OutOfRange for an event that is further ahead of its record than is believable."""
@@ -217,7 +217,8 @@ class ExperimentWork(Prompt):
 
     def take(self, now_s: float) -> Effects:
         """Changed rows in batches that are not to be split, and what is to be told of those written before."""
-        told = [self._fold_letter(letter) for letter in self._back.take()]
+        recovered = self._back.take_untold()
+        recovered += [letter.told for letter in self._back.take() if self._is_counted(letter)]
         taken = self._rows.take()
         self._writing = taken.results
         batches, number = taken.batches, self._back.take_change()
@@ -230,7 +231,7 @@ class ExperimentWork(Prompt):
             tuple(self._letters),
             push=tuple(self._due(now_s)),
             row_batches=batches,
-            recovered=tuple(each for each in told if each is not None),
+            recovered=tuple(recovered),
             back_from=self._back.first_open,
         )
         self._letters = []
@@ -245,6 +246,7 @@ class ExperimentWork(Prompt):
         """What was taken is in the store: it may be told, and read from there."""
         del effects
         self._rows.settled()
+        self._back.settled()
         for key in self._writing:
             self._to_tell[key.tenant_id, key.subject[0]].add(key)
         self._writing = frozenset()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from agents.come_back import CameBack, Letter
 
 if TYPE_CHECKING:
-    from streams.dead_letters import DeadLetter
+    from streams.dead_letters import DeadLetter, Recovered
     from streams.record_chunk import RecordChunk
     from tables.store import Change
 
@@ -41,6 +41,18 @@ class LetterQueue:
         if taken:
             self._came_back.taken(taken[-1])
         return taken
+
+    def died(self, letter: Letter) -> None:
+        """A letter that was taken is dead again."""
+        self._came_back.died(letter)
+
+    def take_untold(self) -> list[Recovered]:
+        """Letters that were taken in for good before, of which PostgreSQL may not have been told."""
+        return self._came_back.take_untold()
+
+    def settled(self) -> None:
+        """What was taken is durable and told."""
+        self._came_back.settled()
 
     def take_change(self) -> Change | None:
         """The row of the highest number that was taken, when it has risen."""

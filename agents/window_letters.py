@@ -66,7 +66,8 @@ class WindowLetters(Generic[S]):
     def take(self, now_s: float) -> TakenBack:
         """Count some of the letters, all else that is folded being taken already."""
         self._rows.apply_waiting()
-        recovered = [letter.told for letter in self._queue.take() if self._is_counted(letter, now_s)]
+        recovered = self._queue.take_untold()
+        recovered += [letter.told for letter in self._queue.take() if self._is_counted(letter, now_s)]
         changes = self._rows.changes(self._rows.take_dirty())
         number = self._queue.take_change()
         if number is not None:
@@ -77,12 +78,17 @@ class WindowLetters(Generic[S]):
         self._dead, self._aside = [], []
         return taken
 
+    def settled(self) -> None:
+        """What was taken is durable and told."""
+        self._queue.settled()
+
     def _is_counted(self, letter: Letter, now_s: float) -> bool:
         """Whether its end is a good one; else it is dead again."""
         try:
             self._count(letter, self._samples(letter), now_s)
         except ContractError as error:
             self._dead.append(letter.dead_again(self._around.name, error))
+            self._queue.died(letter)
             return False
         return True
 

@@ -244,6 +244,8 @@ class WindowWork(Prompt, Generic[S]):
         self._closing = []
         if self._alerts is not None:
             self._alerts.settled()
+        if self._back is not None:
+            self._back.settled()
 
     # --- replay ------------------------------------------------------------------------------------------------------
 
