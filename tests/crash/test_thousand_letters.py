@@ -185,8 +185,8 @@ def test_a_thousand_failures_of_five_classes_are_recovered_once_their_causes_are
                 # What the relay published again has its way still before it.
                 expected = {order(n, loose=n < 2 * EACH)["order_id"] for n in range(4 * EACH)}
                 async with asyncio.timeout(WAIT_S):
-                    while len(shop.repeats) < 4 * EACH or len(await pushed_orders(settings)) < 4 * EACH:
-                        await asyncio.sleep(0.2)  # noqa: ASYNC110 - other processes
+                    while len(shop.repeats) < 4 * EACH or len(await pushed_orders(settings)) < 4 * EACH:  # noqa: ASYNC110
+                        await asyncio.sleep(0.2)
             print(f"recovered: {await bench.standing()}, {took_s:.1f} s with the start of all processes")
             assert {key for key, count in shop.repeats.items() if count > 1} == set()
             assert await pushed_orders(settings) == Counter(expected)
