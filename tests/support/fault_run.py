@@ -44,6 +44,8 @@ HASTE = {
 }
 # The apparatus comes to the end of an outage by itself; this is for what it was in the middle of.
 SETTLE_S = 1.0
+# How long the shop may take, beyond its time, for what outages have held up.
+SHOP_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ async def run_faults(
             await _start_all(supervisor, where)
             evidence = await _open_shop(supervisor, where, settings, rate_per_s=rate_per_s, seconds=seconds)
             async with Hands(servers, supervisor, settings).at_work(plan):
-                await supervisor.ended("shop", seconds + 120.0)
+                if not await supervisor.ended("shop", seconds + SHOP_S):
+                    raise TimeoutError(f"the shop had not committed everything {SHOP_S:g} s after its time")
             await asyncio.sleep(SETTLE_S)
             async with http.session() as client:
                 access = {tenant.id: _token(settings, tenant.id) for tenant in TENANTS}
