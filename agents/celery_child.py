@@ -71,8 +71,12 @@ class State(NamedTuple):
 
 
 def connect(broker: Broker) -> None:
-    """Import Celery and configure it, so that the first task does not wait for that. Opens no connection."""
-    _app(broker)
+    """Import and configure what Celery needs for these URLs, so that no task waits for that. Opens no connection."""
+    app = _app(broker)
+    with app.connection_for_write() as connection:
+        _ = connection.transport
+    if broker.results:
+        _ = app.backend
 
 
 def send(broker: Broker, message: Message) -> State:

@@ -12,8 +12,9 @@ import pytest
 from agents.adapter import DEPENDENCY, OrdersToShop
 from agents.adapter_answer import classify
 from agents.effect import Dead, Done, Outcome, RetryLater, Try
+from reliability.dependency import Dependency
 from reliability.pools.metrics import PoolMetrics
-from reliability.registry import Dependency, Reliability
+from reliability.registry import Reliability
 from runtime.clock import SystemClock
 from runtime.metrics import Metrics
 from runtime.settings import Settings

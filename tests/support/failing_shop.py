@@ -21,13 +21,14 @@ LOOK_S = 0.02
 class Told:
     """One request as it came."""
 
+    shop: FailingShop
     target: str
     headers: dict[str, str]
     body: bytes
     connection: int
 
 
-Deed = Callable[["FailingShop", asyncio.StreamWriter], Awaitable[None]]
+Deed = Callable[["Told", asyncio.StreamWriter], Awaitable[None]]
 
 
 class FailingShop:
@@ -39,6 +40,8 @@ class FailingShop:
         self.told: list[Told] = []
         self.effects: list[str] = []
         """Idempotency keys in the order in which they first came."""
+        self.taken: list[str] = []
+        """Idempotency keys in the order in which they were first answered with 2xx."""
         self.open = 0
         self.under_way = self.most_under_way = 0
         self._server: asyncio.Server | None = None
@@ -89,13 +92,14 @@ class FailingShop:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
-        self.told.append(Told(head[0].split(" ")[1], headers, body, number))
+        told = Told(self, head[0].split(" ")[1], headers, body, number)
+        self.told.append(told)
         key = headers["idempotency-key"]
         if key not in self.effects:
             self.effects.append(key)
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
-        deed = asyncio.ensure_future((self.deeds.popleft() if self.deeds else self.always)(self, writer))
+        deed = asyncio.ensure_future((self.deeds.popleft() if self.deeds else self.always)(told, writer))
         try:
             while not deed.done() and not reader.at_eof():  # who has hung up waits for nothing
                 await asyncio.wait({deed}, timeout=LOOK_S)
@@ -121,9 +125,12 @@ async def failing_shop() -> AsyncIterator[FailingShop]:
 def status(code: int, body: bytes = b"{}", after_s: float = 0.0, **headers: str) -> Deed:
     """Answer with this status."""
 
-    async def deed(_shop: FailingShop, writer: asyncio.StreamWriter) -> None:
+    async def deed(told: Told, writer: asyncio.StreamWriter) -> None:
+        key = told.headers["idempotency-key"]
         if after_s:
             await asyncio.sleep(after_s)
+        if code in range(200, 300) and key not in told.shop.taken:
+            told.shop.taken.append(key)
         lines = [f"HTTP/1.1 {code} X", f"Content-Length: {len(body)}"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         writer.write("\r\n".join([*lines, "", ""]).encode() + body)
@@ -132,12 +139,12 @@ def status(code: int, body: bytes = b"{}", after_s: float = 0.0, **headers: str)
     return deed
 
 
-async def hang(_shop: FailingShop, _writer: asyncio.StreamWriter) -> None:
+async def hang(_told: Told, _writer: asyncio.StreamWriter) -> None:
     """Take the request and never answer."""
     await asyncio.Event().wait()
 
 
-async def drip(_shop: FailingShop, writer: asyncio.StreamWriter) -> None:
+async def drip(_told: Told, writer: asyncio.StreamWriter) -> None:
     """Answer 200 a byte at a time, for ever."""
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
     while True:
@@ -146,7 +153,7 @@ async def drip(_shop: FailingShop, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(DRIP_S)
 
 
-async def drip_head(_shop: FailingShop, writer: asyncio.StreamWriter) -> None:
+async def drip_head(_told: Told, writer: asyncio.StreamWriter) -> None:
     """Send header lines for ever, one at a time."""
     writer.write(b"HTTP/1.1 200 OK\r\n")
     for number in range(10_000):
@@ -155,26 +162,26 @@ async def drip_head(_shop: FailingShop, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(DRIP_S)
 
 
-async def half_head(_shop: FailingShop, writer: asyncio.StreamWriter) -> None:
+async def half_head(_told: Told, writer: asyncio.StreamWriter) -> None:
     """Close within the answer's head."""
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Le")
     await writer.drain()
     writer.close()
 
 
-async def half_body(_shop: FailingShop, writer: asyncio.StreamWriter) -> None:
+async def half_body(_told: Told, writer: asyncio.StreamWriter) -> None:
     """Close within the answer's body."""
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly so much")
     await writer.drain()
     writer.close()
 
 
-async def close(_shop: FailingShop, writer: asyncio.StreamWriter) -> None:
+async def close(_told: Told, writer: asyncio.StreamWriter) -> None:
     """Close without an answer."""
     writer.close()
 
 
-async def reset(_shop: FailingShop, writer: asyncio.StreamWriter) -> None:
+async def reset(_told: Told, writer: asyncio.StreamWriter) -> None:
     """Reset the connection without an answer."""
     found = writer.get_extra_info("socket")
     with suppress(OSError):
@@ -182,14 +189,14 @@ async def reset(_shop: FailingShop, writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-async def garbage(_shop: FailingShop, writer: asyncio.StreamWriter) -> None:
+async def garbage(_told: Told, writer: asyncio.StreamWriter) -> None:
     """Answer with what is no HTTP."""
     writer.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
     await writer.drain()
     writer.close()
 
 
-async def flood(_shop: FailingShop, writer: asyncio.StreamWriter) -> None:
+async def flood(_told: Told, writer: asyncio.StreamWriter) -> None:
     """Answer 200 with a body that never ends."""
     writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     while True:

@@ -37,8 +37,14 @@ def _variables(prefix: str, group: BaseModel) -> Iterator[tuple[str, str]]:
             yield f"{prefix}{name.upper()}", value.get_secret_value()
         elif isinstance(value, tuple):
             yield f"{prefix}{name.upper()}", json.dumps(value)
+        elif isinstance(value, dict):
+            yield f"{prefix}{name.upper()}", json.dumps({key: _plain(each) for key, each in value.items()})
         else:
             yield f"{prefix}{name.upper()}", str(value)
+
+
+def _plain(value: object) -> object:
+    return value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value
 
 
 class Process:
