@@ -28,7 +28,7 @@ Measurement = Callable[[argparse.Namespace, Broker, Cores], Awaitable[list[Line]
 
 def main() -> int:
     """0 when every answer was right."""
-    if sys.argv[1:2] in (["recovery"], ["relay"]):
+    if sys.argv[1:2] in (["recovery"], ["relay"], ["policies"], ["limits"], ["overload"]):
         return subprocess.call([sys.executable, "-m", f"bench.{sys.argv[1]}", *sys.argv[2:]])
     options = _parser().parse_args()
     try:
@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--events", type=int, default=2_000_000, help="events of each run, 2,000,000")
     command.add_argument("--most-keys", type=int, default=KEYS[-1], help=f"leave out larger ones, {KEYS[-1]:,}")
     commands.add_parser("relay", help="a relay's drain and latency, also beside a paused tenant; see relay --help")
+    commands.add_parser("policies", help="breakers and retries beside others; its own options: policies --help")
     commands.add_parser("recovery", help="time until restored rows are ready; its own options: recovery --help")
     return parser
 

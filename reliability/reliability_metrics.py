@@ -20,7 +20,11 @@ class ReliabilityMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self.watched: list[Dependency] = []
-        name = ("name",)
+        self._breakers(metrics)
+        self._retries(metrics)
+        self._bulkheads(metrics)
+
+    def _breakers(self, metrics: Metrics) -> None:
         metrics.read_gauge(
             "breaker_state", "1 for the state that a breaker is in.", ("name", "state"), self._of(_states)
         )
@@ -36,6 +40,8 @@ class ReliabilityMetrics:
             ("name", "to"),
             self._of(lambda each: ((state.value, n) for state, n in each.breaker.changes.items())),
         )
+
+    def _retries(self, metrics: Metrics) -> None:
         metrics.read_counter(
             "retries_total",
             "Failures that might be retried: scheduled, permanent, not_repeatable, exhausted, deadline_denied, "
@@ -46,9 +52,12 @@ class ReliabilityMetrics:
         metrics.read_gauge(
             "retry_budget_tokens",
             "What the quota of retries holds.",
-            name,
+            ("name",),
             self._one(lambda each: each.retry.quota.tokens),
         )
+
+    def _bulkheads(self, metrics: Metrics) -> None:
+        name = ("name",)
         metrics.read_gauge("bulkhead_busy_calls", "Calls under way.", name, self._one(lambda each: each.bulkhead.busy))
         metrics.read_gauge(
             "bulkhead_waiting_calls",

@@ -122,7 +122,7 @@ class Settings(BaseSettings):
     dependencies: dict[str, DependencySettings] = Field(
         default={},
         description="What differs for one dependency, by its name: fields of `calls`, `breaker` and `bulkhead`, "
-        'such as `{"shop": {"calls": {"tries": 5}, "breaker": {"slow_s": 2}}}`.',
+        'such as `{"adapter": {"calls": {"tries": 5}, "breaker": {"slow_s": 2}}}`. Names: `adapter`, `tasks`.',
     )
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ app = typer.Typer(
 MODES = ("auto", "forced_open", "disabled", "metrics_only")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Name = Annotated[str, typer.Argument(help="The dependency, such as shop.")]
+Name = Annotated[str, typer.Argument(help="The dependency, such as adapter.")]
 Wanted = Annotated[str, typer.Argument(help=f"{', '.join(MODES)}. auto: as its settings say.")]
 
 

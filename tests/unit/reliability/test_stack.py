@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import suppress
 
 import pytest
 from prometheus_client import generate_latest
@@ -270,3 +271,37 @@ def test_metrics_are_what_the_policies_counted():
             assert line in text, text
 
     simulate(story)
+
+
+@pytest.mark.parametrize("groups", [{}, {"breaker": {"mode": "disabled"}}], ids=["all policies", "retries alone"])
+def test_an_outage_gets_at_most_a_tenth_more_attempts_than_there_are_callers_and_is_over_when_it_is_over(
+    groups: dict[str, object],
+):
+    """A hundred callers a second for 40 s; the dependency is down from second 5 to 25."""
+    attempts = [0] * 40
+    served = [0] * 40
+
+    async def story(clock: LoopClock) -> None:
+        stack = shop(clock, **groups).stack
+
+        async def work(_attempt: Try) -> None:
+            second = int(clock.monotonic_s())
+            attempts[min(second, 39)] += 1
+            await asyncio.sleep(0.02)
+            if 5 <= second < 25:
+                raise ConnectionResetError
+
+        async def caller(second: int) -> None:
+            with suppress(ConnectionResetError, BreakerOpen):
+                await stack.call(work, idempotent=True)
+                served[second] += 1
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(4000):
+                group.create_task(caller(number // 100))
+                await asyncio.sleep(0.01)
+
+    simulate(story)
+    assert sum(attempts[5:25]) <= 1.1 * 2000
+    assert served[:4] == [100] * 4
+    assert served[31:39] == [100] * 8
