@@ -42,13 +42,20 @@ SELECT held.* FROM unnest($1::text[]) AS queue(tenant_id) CROSS JOIN LATERAL (
     ORDER BY outbox_id LIMIT $2
 ) AS held ORDER BY outbox_id"""
 # What the rows of a batch are themselves, and the first of each aggregate that is not among them.
+# Nothing is looked up while nothing at all is held or stopped.
 _GROUND = """
-WITH wanted AS (SELECT DISTINCT * FROM unnest($2::text[], $3::text[]) AS w(aggregate_type, aggregate_id))
+WITH anything AS MATERIALIZED (
+    SELECT FROM (SELECT) AS one WHERE EXISTS (SELECT FROM headrace.hold) OR EXISTS (SELECT FROM headrace.stop)
+), wanted AS (
+    SELECT DISTINCT w.* FROM anything, unnest($2::text[], $3::text[]) AS w(aggregate_type, aggregate_id)
+), batch AS (SELECT id FROM anything, unnest($1::bigint[]) AS b(id))
 SELECT 'held' AS kind, '' AS aggregate_type, '' AS aggregate_id, h.outbox_id, h.tenant_id AS what, h.blocked
-FROM headrace.hold h JOIN outbox o ON o.id = h.outbox_id AND o.created_at = h.created_at WHERE h.outbox_id = ANY($1)
+FROM batch JOIN headrace.hold h ON h.outbox_id = batch.id JOIN outbox o ON o.id = h.outbox_id
+WHERE o.created_at = h.created_at
 UNION ALL
 SELECT 'stopped', '', '', s.outbox_id, s.policy, false
-FROM headrace.stop s JOIN outbox o ON o.id = s.outbox_id AND o.created_at = s.created_at WHERE s.outbox_id = ANY($1)
+FROM batch JOIN headrace.stop s ON s.outbox_id = batch.id JOIN outbox o ON o.id = s.outbox_id
+WHERE o.created_at = s.created_at
 UNION ALL
 SELECT 'first_held', w.*, first.*, false FROM wanted w CROSS JOIN LATERAL (
     SELECT h.outbox_id, h.tenant_id FROM headrace.hold h

@@ -73,6 +73,11 @@ ON CONFLICT (outbox_id) DO UPDATE SET created_at = excluded.created_at, shard = 
 RETURNING outbox_id"""  # noqa: S608  # only constants of this module
 
 
+# Plans are kept for long, and may have been made while a table was empty: a scan of the whole table for each look would
+# be the end of it. Every look of ours has its index.
+_BY_INDEX = "SET enable_seqscan = off; SET enable_bitmapscan = off"
+
+
 class Waiting(NamedTuple):
     """How many rows wait, and how long the oldest of them has, in seconds since its transaction began."""
 
@@ -87,6 +92,11 @@ class Peeked(NamedTuple):
     xmin: int
     xmax: int
     seen: list[Seen]
+
+
+async def prepare(connection: Connection) -> None:
+    """Make a new connection ready for the statements of this file and of `streams.hold_table`."""
+    await connection.execute(_BY_INDEX)
 
 
 async def peek(connection: Connection, scan: Scan, limit: int) -> Peeked:

@@ -236,7 +236,10 @@ class Relay:
     async def _connected(self) -> Connection:
         if self._connection is None:
             # A mark that a crash of PostgreSQL takes back is set again: the marker outlives it.
-            self._connection = await postgres.connect(self._settings.postgres, name="headrace-relay", durable=False)
+            connection = await postgres.connect(self._settings.postgres, name="headrace-relay", durable=False)
+            with postgres.translated(self._settings.postgres):
+                await outbox_table.prepare(connection)
+            self._connection = connection
         return self._connection
 
     async def _listen(self) -> None:

@@ -9,6 +9,7 @@ the table is looked at in three lanes:
     fresh   every poll. Up to `fresh_id`, every row was dealt with, and no id can appear any more: an event must not be
             published while an earlier one of its aggregate has an id that nobody can see yet.
     late    every 250 ms, at most 5 % of the time: ids younger than `young_s`, 50,000 at most, that committed late.
+            Fewer where that takes more than 10 ms: a row on hold costs more to pass than one that is processed.
     sweep   every 10 s, at most 5 % of the time: one chunk of what is older, downwards, then from the top again: rows
             of a transaction that was open for longer, and rows that somebody set back by hand.
 
@@ -31,8 +32,10 @@ from typing import NamedTuple
 
 LATE_EVERY_S = 0.25
 SWEEP_EVERY_S = 10.0
-# Looking at so many ids takes 10 ms: the longest that the fresh lane waits for the others.
-LATE_IDS = SWEEP_IDS = 50_000
+# How many ids the other lanes look at: as many as take LOOK_S, the longest that the fresh lane is to wait for them.
+MOST_IDS = 50_000
+LEAST_IDS = 2_000
+LOOK_S = 0.01
 # A lane that took t rests for 19 t: one part in twenty of the time.
 _REST_RATIO = 19.0
 _SAMPLE_EVERY_S = 1.0
@@ -105,11 +108,12 @@ class ScanPlan:
     sweep_from_id: int = 0
     settled_id: int = 0
     settling: Settling | None = None
+    look_ids: int = MOST_IDS
 
     @property
     def late_from_id(self) -> int:
         """Where the late lane begins and the sweep ends."""
-        return max(self.low_id, self.fresh_id - LATE_IDS)
+        return max(self.low_id, self.fresh_id - self.look_ids)
 
 
 def start(low_id: int, now_s: float) -> ScanPlan:
@@ -130,13 +134,15 @@ def next_scan(plan: ScanPlan, now_s: float) -> Scan:
         return Scan(Lane.LATE, late_from_id, plan.fresh_id)
     if now_s >= plan.sweep_due_s and late_from_id > 0:
         upper = min(plan.sweep_from_id, late_from_id) or late_from_id
-        return Scan(Lane.SWEEP, max(0, upper - SWEEP_IDS), upper)
+        return Scan(Lane.SWEEP, max(0, upper - plan.look_ids), upper)
     return Scan(Lane.FRESH, plan.fresh_id, _HIGHEST_ID)
 
 
 def observe(plan: ScanPlan, scan: Scan, found: Found, now_s: float, young_s: float) -> ScanPlan:
     """The plan after `scan` found that."""
     rest_s = _REST_RATIO * found.took_s
+    if scan.lane is not Lane.FRESH:
+        plan = replace(plan, look_ids=_resized(plan.look_ids, found.took_s))
     if scan.lane is Lane.SWEEP:
         return replace(plan, sweep_from_id=scan.after_id, sweep_due_s=now_s + max(SWEEP_EVERY_S, rest_s))
     if scan.lane is Lane.LATE:
@@ -189,6 +195,13 @@ def pause_s(empty_polls: int, *, poll_s: float, idle_poll_s: float) -> float:
     """How long to rest after that many polls in a row found nothing: `poll_s`, growing to `idle_poll_s`."""
     doublings = min(empty_polls // _PATIENT_POLLS, 32)
     return min(idle_poll_s, poll_s * 2.0**doublings)
+
+
+def _resized(look_ids: int, took_s: float) -> int:
+    """Half as many ids for a look that took too long, half more for one that took less than it may."""
+    if took_s > 2 * LOOK_S:
+        return max(LEAST_IDS, look_ids // 2)
+    return min(MOST_IDS, look_ids * 3 // 2) if took_s < LOOK_S else look_ids
 
 
 def _up_to(found: Found) -> int:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams import relay_plan
-from streams.relay_plan import SWEEP_EVERY_S, SWEEP_IDS, Found, Lane, Scan, ScanPlan, Seen
+from streams.relay_plan import MOST_IDS, SWEEP_EVERY_S, Found, Lane, Scan, ScanPlan, Seen
 
 YOUNG_S = 60.0
 LIMIT = 5
@@ -140,7 +140,7 @@ def test_a_due_lane_never_looks_at_more_than_a_chunk_of_history(low_id: int, swe
     scan = relay_plan.next_scan(plan, now_s)
     if scan.lane is Lane.SWEEP:
         assert 0 <= scan.after_id < scan.up_to_id <= low_id
-        assert scan.up_to_id - scan.after_id <= SWEEP_IDS
+        assert scan.up_to_id - scan.after_id <= MOST_IDS
 
 
 @given(st.integers(1, 2_000_000), st.floats(0, 20))
@@ -194,3 +194,16 @@ def test_a_batch_shrinks_with_failures_but_never_to_nothing(batch_rows: int, fai
     assert 1 <= smaller <= batch_rows
     assert relay_plan.rows_to_take(batch_rows, 0) == batch_rows
     assert relay_plan.rows_to_take(batch_rows, failures + 1) <= smaller
+
+
+@given(st.lists(st.floats(0, 1), max_size=40))
+def test_looks_beside_the_fresh_lane_become_small_when_they_take_long_and_grow_again(times_s: list[float]):
+    plan = relay_plan.start(0, 0.0)
+    for took_s in times_s:
+        before = plan.look_ids
+        plan = relay_plan.observe(plan, Scan(Lane.SWEEP, 0, 9), Found(9, None, took_s, 0, 0), 0.0, YOUNG_S)
+        assert relay_plan.LEAST_IDS <= plan.look_ids <= MOST_IDS
+        if took_s > 2 * relay_plan.LOOK_S:
+            assert plan.look_ids == max(relay_plan.LEAST_IDS, before // 2)
+        else:
+            assert plan.look_ids >= before
