@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from tables.incarnations import Incarnation
     from tables.store import Change, RowStore
 
-# With more records of the log than this begun and not finished, no more are taken in: it bounds memory, and what a
-# crash repeats.
+# With more records of the log than this begun and not finished, further ones are written down instead: what they call
+# is slower than the log, and other agents that read the same topic are not to be held up by that.
 MOST_OPEN = 2_000
 
 
@@ -98,7 +98,7 @@ class EffectWork:
                 self._finished.finish(position)
             else:
                 self._open[item] = position
-                self._lanes.add(item, now_ms)
+                self._lanes.add(item, now_ms, aside=len(self._open) > MOST_OPEN)
         self._start()
 
     def take_back(self, chunk: RecordChunk, now_s: float) -> None:
@@ -243,8 +243,12 @@ class EffectWork:
         self._waiting.settled(self._lanes.runs)
 
     def is_full(self) -> bool:
-        """Whether too many records are open, or wait."""
-        return len(self._open) >= MOST_OPEN or self._lanes.waiting_count >= self._around.policy.waiting_records
+        """Whether too many records wait."""
+        return self._lanes.waiting_count >= self._around.policy.waiting_records
+
+    def is_busy(self) -> bool:
+        """While calls are under way, each of which ends by itself, or too many records wait."""
+        return bool(self._calls) or self.is_full()
 
     def finish(self) -> None:
         """Start no more calls."""

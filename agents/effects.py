@@ -67,7 +67,11 @@ class PartitionWork(Protocol):
         ...
 
     def is_full(self) -> bool:
-        """Whether it can take in no more for now, though no server is away."""
+        """Whether it can take in no more for now, though no server of ours is away."""
+        ...
+
+    def is_busy(self) -> bool:
+        """Whether it is at something that may take long and ends by itself, so that it only seems to stand still."""
         ...
 
     def finish(self) -> None:
@@ -92,6 +96,10 @@ class Prompt:
         raise NotImplementedError(f"records of {chunk.topic} came to an agent that takes none back")
 
     def is_full(self) -> bool:
+        """Never."""
+        return False
+
+    def is_busy(self) -> bool:
         """Never."""
         return False
 

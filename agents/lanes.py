@@ -103,19 +103,20 @@ class Lanes:
         self.waiting_count = 0
         """Records that do not run."""
 
-    def add(self, item: Item, now_ms: int) -> None:
-        """Take in a record; it goes before those of its lane that stand later in the log and do not run."""
+    def add(self, item: Item, now_ms: int, *, aside: bool = False) -> None:
+        """Take in a record; it goes before those of its lane that stand later in the log and do not run.
+
+        `aside`: set it aside, whatever it waits for.
+        """
         held = self._lanes.setdefault(item.lane, _Held())
         running = held.state is _State.RUNNING
         insort(held.items, item, lo=int(running), key=_by_place)
         self.waiting_count += 1
         if not item.stored:
             self._in_memory.setdefault(item.tenant, {})[item] = None
-        if running:
-            return
-        if held.items[0] is item:
+        if not running and held.items[0] is item:
             self._settle(item.lane, held, now_ms)
-        if held.state is _State.WAITING or item.tenant in self._out:
+        if aside or held.state is _State.WAITING or (not running and item.tenant in self._out):
             self._put_aside(item)
 
     def start(self, now_ms: int, admit: Callable[[Item], int]) -> Item | None:

@@ -134,8 +134,8 @@ class OwnedPartition:
 
     @property
     def waiting(self) -> bool:
-        """Whether a step waits for a server that is away, or the work for one that takes no more calls."""
-        return self._servers.is_on or (bool(self._held) and self.work.is_full())
+        """Whether a step waits for a server that is away, or the work for one that it calls."""
+        return self._servers.is_on or self.work.is_busy()
 
     @property
     def is_stuck(self) -> bool:

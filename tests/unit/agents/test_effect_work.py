@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agents import effect_work
 from agents.effect import Done, Outcome, RetryLater, Try
 from contracts.errors import BadText, ServerMissing
 from streams.record_chunk import SourceRecord
@@ -312,6 +313,27 @@ def test_with_as_many_waiting_records_as_allowed_no_more_are_taken_in_until_some
         assert bench.work.is_full()
         await bench.pass_s(60)
         assert not bench.work.is_full()
+
+    run(scenario())
+
+
+def test_what_is_called_slower_than_the_log_comes_is_written_down_so_that_the_log_is_read_on(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(effect_work, "MOST_OPEN", 3)
+
+    async def scenario() -> None:
+        bench = EffectBench(concurrency=1)
+        bench.shop.held = True
+        await bench.fold(0, *(f"x:{n}" for n in range(6)))
+        assert bench.work.is_busy()
+        assert not bench.work.is_full()
+        await bench.flush()
+        assert len([key for key, _ in bench.store.items(0) if b"later" in key]) == 3
+        await bench.die()
+        bench.shop.held = False
+        await bench.fold(0, *(f"x:{n}" for n in range(6)))
+        assert bench.called() == ["x:0", *(f"x:{n}" for n in range(6))]
 
     run(scenario())
 
