@@ -84,8 +84,8 @@ class ReclaimBody(MoveBody, forbid_unknown_fields=True, frozen=True):
             raise QueryError("hours", "must be from 0.01 to 8760", self.hours)
 
 
-class CancelBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Ending a requeue: only why."""
+class WhyBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A move that needs nothing but its reason."""
 
     why: str
 

@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from control.bodies import CancelBody, MoveBody, ReclaimBody, RequeueBody, filter_of, number_in, parsed
+from control.bodies import MoveBody, ReclaimBody, RequeueBody, WhyBody, filter_of, number_in, parsed
 from control.server import ROOT, operator_of
 from runtime.problem import Problem
 from streams import letter_json, letter_moves, letter_rows, postgres
@@ -167,7 +167,7 @@ class DeadLetterApi:
 
     async def cancel(self, request: web.Request) -> web.Response:
         """End a requeue; what has not left is dead again."""
-        body, requeue_id = parsed(CancelBody, await request.read()), _id(request)
+        body, requeue_id = parsed(WhyBody, await request.read()), _id(request)
         order = Order(operator_of(request).subject, body.why, 1)
         async with self._connection() as connection:
             await _requeue(connection, requeue_id)

@@ -81,7 +81,8 @@ class Housekeeping:
             except ServerMissing as error:
                 self._health.set_ready(_READY, ok=False, detail=str(error))
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), EVERY_S if led else NEXT_IN_LINE_S)
+                async with asyncio.timeout(EVERY_S if led else NEXT_IN_LINE_S):
+                    await stop.wait()
 
     async def look(self) -> bool:
         """Everything once, if it is this one's turn; whether it is. Raises ServerMissing."""

@@ -17,6 +17,7 @@ from control.housekeeping import Housekeeping
 from control.observed import ControlMetrics
 from control.operators import Operators
 from control.server import application
+from control.tenants import TenantApi
 from runtime.logs import get_logger
 from runtime.tokens import secret_of
 from streams import migrate, postgres
@@ -59,7 +60,9 @@ async def run(settings: Settings, stop: asyncio.Event, metrics: Metrics, health:
     board = DegradationBoard(redis, settings.prefix, settings.ladder)
     async with postgres.pool(settings.postgres, name="headrace control", size=CONNECTIONS) as pool:
         keeping = Housekeeping(settings, pool, clock, requeuer, (counted, of_requeues), health)
-        routes = DeadLetterApi(settings, pool, clock, requeuer.wake).routes() + DegradationApi(board).routes()
+        letters = DeadLetterApi(settings, pool, clock, requeuer.wake)
+        parts = (letters, TenantApi(settings.postgres, pool), DegradationApi(board))
+        routes = [route for part in parts for route in part.routes()]
         app = application(Operators(settings.auth, counted), counted, health, metrics, routes)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()

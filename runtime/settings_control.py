@@ -36,7 +36,7 @@ class ControlSettings(Group):
     requeue_letters: int = Field(
         default=10_000,
         ge=1,
-        le=1_000_000,
+        le=100_000,
         description="Most letters of one requeue, discard or purge, unless it asks for another number; the oldest "
         "first. So a filter that means more than its author thought does not move everything.",
     )

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_WHY_CHARS = 500
 MAX_ACTOR_CHARS = 200
+# One transaction, of some ten seconds on a busy machine: a statement may take fifteen.
+MAX_LETTERS = 100_000
 # Who can be given letters back: the relay, and the consumers that have a retry topic.
 REQUEUED_TO = frozenset({RELAY, *(consumer.value for consumer in Consumer)})
 # What an automatic requeue says that it was asked: which rule it follows.
@@ -77,7 +79,7 @@ class Order:
     """Who moves letters, why, and how many at most (the oldest first).
 
     Raises:
-        QueryError: `actor` or `why` is empty or too long, or `most` is below 1.
+        QueryError: `actor` or `why` is empty or too long, or `most` is not from 1 to MAX_LETTERS.
     """
 
     actor: str
@@ -89,8 +91,8 @@ class Order:
         for name, text, limit in (("actor", self.actor, MAX_ACTOR_CHARS), ("why", self.why, MAX_WHY_CHARS)):
             if not 1 <= len(text.strip()) <= limit or not text.isprintable():
                 raise QueryError(name, f"must be 1 to {limit} printable characters on one line", text)
-        if self.most < 1:
-            raise QueryError("limit", "must be at least 1", self.most)
+        if not 1 <= self.most <= MAX_LETTERS:
+            raise QueryError("limit", f"must be from 1 to {MAX_LETTERS:,}; move the rest with a second one", self.most)
 
 
 @dataclass(frozen=True)

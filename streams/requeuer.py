@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 
-# A turn while letters are out, and while none is.
+# Pause between two turns while letters are out (at least as long as a turn takes), and while none is.
 BUSY_S = 0.2
 IDLE_S = 1.0
 # Letters in memory at once: their payloads may be 1 MiB each.
@@ -88,10 +88,12 @@ class Requeuer:
         failures = 0
         try:
             while not stop.is_set():
+                began_s = self._clock.monotonic_s()
                 try:
                     busy = await self.turn()
                     failures = 0
-                    pause_s = BUSY_S if busy else IDLE_S
+                    took_s = self._clock.monotonic_s() - began_s
+                    pause_s = max(BUSY_S, took_s) if busy else IDLE_S
                 except ServerMissing as error:
                     if failures == 0:
                         _log.warning("requeuer waits for a server", error=str(error))

@@ -17,7 +17,11 @@ from tests.support.control import Answer, ask, running, token, with_control
 from tests.support.gateway import gateway
 from tests.support.letters import RuleKeepingConsumer, record_letter
 
-LETTERS = (record_letter(1), record_letter(2, error_class="BadJson", payload=b"\xff"), record_letter(3, source="retrieval"))
+LETTERS = (
+    record_letter(1),
+    record_letter(2, error_class="BadJson", payload=b"\xff"),
+    record_letter(3, source="retrieval"),
+)
 
 
 class Desk:
@@ -130,6 +134,19 @@ def test_a_requeue_that_was_a_mistake_is_cancelled(settings: Settings):
         assert (await desk.post(f"requeues/{requeue_id}/cancel", {"why": "a mistake"})).json["letters"] >= 1
         assert (await desk.get("requeues?limit=1")).json["requeues"][0]["outcome"] == "cancelled"
         assert (await desk.post("requeues/77/cancel", {"why": "x"})).status == 404
+
+    at_desk(settings, body)
+
+
+def test_a_tenant_is_paused_and_resumed_with_a_reason(settings: Settings):
+    async def body(desk: Desk) -> None:
+        path, why = "tenants/acme%20ltd/pause", {"why": "floods us"}
+        assert [(await desk.post(path, why)).json["changed"] for _ in range(2)] == [True, False]
+        (tenant,) = (await desk.get("tenants")).json["tenants"]
+        assert (tenant["tenant"], tenant["paused_by"], tenant["why"]) == ("acme ltd", "ann", "floods us")
+        assert (await desk.post("tenants/acme%20ltd/resume", {"why": ""})).json["field"] == "why"
+        assert (await desk.post("tenants/acme%20ltd/resume", {"why": "mended"})).json == {"changed": True}
+        assert [move["move"] for move in (await desk.get("tenants/history")).json["history"]] == ["resume", "pause"]
 
     at_desk(settings, body)
 

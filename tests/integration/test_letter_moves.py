@@ -161,7 +161,9 @@ def test_a_number_is_never_given_out_twice_and_rises_for_each_consumer_and_parti
         await at.requeue()
         assert min(letter.requeue_seq or 0 for letter in await letter_rows.find(at.connection, ALL, limit=100)) > 10**15
 
-    letters = [record_letter(n, source=source, key=b"%d" % (n % 2)) for n in range(8) for source in ("orders", "retrieval")]
+    letters = [
+        record_letter(n, source=source, key=b"%d" % (n % 2)) for n in range(8) for source in ("orders", "retrieval")
+    ]
     on(settings, body, *letters)
 
 
@@ -277,7 +279,13 @@ def test_the_database_refuses_what_would_leave_no_trace(settings: Settings, stat
 
 
 def test_every_field_of_a_filter_is_asked_for(settings: Settings):
-    ours = {"source": "retrieval", "tenant_id": "t2", "event_type": "seen", "error_class": "BadJson", "topic": "p.voice"}
+    ours = {
+        "source": "retrieval",
+        "tenant_id": "t2",
+        "event_type": "seen",
+        "error_class": "BadJson",
+        "topic": "p.voice",
+    }
     names = {"tenant_id": "tenant", "event_type": "type", "error_class": "reason"}
     fields = {names.get(name, name): value for name, value in ours.items() if name != "topic"} | {"stream": "voice"}
 
@@ -297,7 +305,9 @@ def test_every_field_of_a_filter_is_asked_for(settings: Settings):
     on(settings, body, record_letter(1), record_letter(2, **ours))  # type: ignore[arg-type]  # fields of a letter
 
 
-@pytest.mark.parametrize(("actor", "why", "most"), [("", "x", 1), ("a", " ", 1), ("a", "x\ny", 1), ("a", "x", 0)])
+@pytest.mark.parametrize(
+    ("actor", "why", "most"), [("", "x", 1), ("a", " ", 1), ("a", "x\ny", 1), ("a", "x", 0), ("a", "x", 100_001)]
+)
 def test_nobody_moves_letters_without_a_name_a_reason_and_a_limit(actor: str, why: str, most: int):
     with pytest.raises(QueryError):
         Order(actor, why, most)
