@@ -4,7 +4,8 @@ All source topics and the topics made from them share one number of partitions, 
 worker that owns partition n of one owns it of all. So all grow together, and rows move to where the records of their
 keys will be. While nothing runs, and nothing is left to fold:
 
-1. check     no worker in the group, no mirror, every source record committed; else nothing is touched.
+1. check     no worker in the group, no mirror, every source record committed, none that waits for a retry; else
+             nothing is touched.
 2. journal   "growing", with the sources' ends and the tables' new numbers: from here no process starts anywhere.
 3. logs      partitions are added to the changelogs.
 4. away      rows that move are written to their new partitions; wait until the broker has them.
@@ -24,6 +25,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from agents import pending_rows
+from agents.effect_agent import table_of
 from contracts.errors import SettingsError
 from contracts.names import Consumer, Stream, Topic, kafka_topic, retry_topic, topic_of
 from headrace.checks import kafka_wire
@@ -37,7 +40,7 @@ from tables import ab_results, ab_units, growing
 from tables.catalogue import catalogue
 from tables.growing import Grown
 from tables.incarnations import META_KEY, incarnation_after
-from tables.rows import newest
+from tables.rows import decode_key, newest
 
 if TYPE_CHECKING:
     from runtime.clock import Clock
@@ -56,6 +59,12 @@ class Table:
 
     changelog: str
     source: str
+
+
+def waiting_changelogs(settings: Settings) -> list[str]:
+    """The changelogs of records that wait for a retry, of the agents that have some."""
+    names = (table_of(consumer) for consumer in (Consumer.ADAPTER, Consumer.TASKS))
+    return [f"{settings.worker.group}-{name}-changelog" for name in names]
 
 
 def tables_of(settings: Settings) -> list[Table]:
@@ -109,7 +118,8 @@ class Growing:
             self._say(f"going on with the growth from {entry.before} to {entry.after}")
         known = await self._log.topics()
         tables = [table for table in tables_of(self._settings) if table.changelog in known]
-        await self._log.add_partitions([table.changelog for table in tables], to)  # step 3
+        waiting = [name for name in waiting_changelogs(self._settings) if name in known]
+        await self._log.add_partitions([*(table.changelog for table in tables), *waiting], to)  # step 3
         for table in tables:
             await self._table(table, entry)
         grown = await self._log.add_partitions(self._topics(known), to)  # step 8
@@ -139,6 +149,7 @@ class Growing:
             raise SettingsError(f"--partitions: must be from {before + 1} to {MOST_PARTITIONS} (got {to})")
         await self._check_broker()
         await self._check_at_rest()
+        await self._check_nothing_waits(known)
         ends = await self._committed_ends(before)
         entry = Entry("growing", before, to, self._now_ms(), await self._numbers(known, ends))
         await topics.create(self._log, self._settings.kafka, [growth_journal.new_topic(self._settings)])
@@ -164,6 +175,18 @@ class Growing:
         reason = await mirror_at_rest(self._redis, self._log, self._settings.prefix)
         if reason:
             raise SettingsError(reason)
+
+    async def _check_nothing_waits(self, known: Mapping[str, int]) -> None:
+        """Records that wait for a retry stay where they are, and would lose their place among later ones."""
+        for changelog in waiting_changelogs(self._settings):
+            for number in range(known.get(changelog, 0)):
+                rows = await self._log.rows(Partition(changelog, number), newest)
+                waiting = sum(decode_key(key)[0] == pending_rows.KIND for key in rows)
+                if waiting:
+                    raise SettingsError(
+                        f"{changelog}/{number}: {waiting} records wait for a retry: run a worker until none does "
+                        "(metric headrace_effect_waiting_records)"
+                    )
 
     async def _committed_ends(self, partitions: int) -> dict[Partition, int]:
         """The ends of all topics that workers read, once everything in them is committed."""
