@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from control.breakers import BreakerApi
 from control.dead_letters import DeadLetterApi
 from control.degradation import DegradationApi
 from control.housekeeping import Housekeeping
@@ -23,6 +24,7 @@ from runtime.tokens import secret_of
 from streams import migrate, postgres
 from streams.degradation import DegradationBoard
 from streams.redis_log import RedisLog
+from streams.reliability_report import ReliabilityBoard
 from streams.requeue_metrics import RequeueMetrics
 from streams.requeuer import Requeuer
 
@@ -57,11 +59,14 @@ async def run(settings: Settings, stop: asyncio.Event, metrics: Metrics, health:
     counted, of_requeues = ControlMetrics(metrics), RequeueMetrics(metrics)
     requeuer = Requeuer(settings, clock, of_requeues)
     redis = RedisLog(settings.redis, settings.prefix, client_name="headrace-control")
-    board = DegradationBoard(redis, settings.prefix, settings.ladder)
+    of_redis = (
+        DegradationApi(DegradationBoard(redis, settings.prefix, settings.ladder)),
+        BreakerApi(ReliabilityBoard(redis, settings.prefix, clock)),
+    )
     async with postgres.pool(settings.postgres, name="headrace control", size=CONNECTIONS) as pool:
         keeping = Housekeeping(settings, pool, clock, requeuer, (counted, of_requeues), health)
         letters = DeadLetterApi(settings, pool, clock, requeuer.wake)
-        parts = (letters, TenantApi(settings.postgres, pool), DegradationApi(board))
+        parts = (letters, TenantApi(settings.postgres, pool), *of_redis)
         routes = [route for part in parts for route in part.routes()]
         app = application(Operators(settings.auth, counted), counted, health, metrics, routes)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_S)

@@ -26,8 +26,6 @@ class Policies:
         app.router.add_get(PATH, self.show)
 
     async def show(self, request: web.Request) -> web.Response:
-        """States by process and operators' modes by breaker; 503 when Redis does not answer in its time."""
+        """States by process and operators' words by breaker; 503 when Redis does not answer in its time."""
         self._doorkeeper.admit({name.lower(): value for name, value in request.headers.items()})
-        states = await self._board.read()
-        modes = {name: mode.value for name, mode in (await self._board.modes()).items()}
-        return web.json_response({"processes": states, "modes": modes}, headers=_NO_STORE)
+        return web.json_response(await self._board.as_json(), headers=_NO_STORE)

@@ -1,17 +1,17 @@
 """What every process' policies do now, in one place, and what operators told them to do.
 
 Each process writes its state once a second, so that any gateway can show all of them (/v1/reliability), and reads the
-modes that operators set for breakers by name. While Redis is away, states grow old and modes stay as they are.
+modes that operators set for breakers by name. While Redis is away, states grow old, and modes stay as they are.
 
     {<prefix>:reliability}:states   hash: process -> JSON, see reliability.registry
-    {<prefix>:reliability}:modes    hash: breaker -> forced_open | disabled | metrics_only
+    {<prefix>:reliability}:words    hash: breaker -> JSON of an operator's word
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from contracts.errors import ServerMissing
 from reliability.breaker_machine import Mode
@@ -31,13 +31,22 @@ STALE_S = 10.0
 _FORGOTTEN_S = 3600.0
 
 
+class Word(NamedTuple):
+    """What an operator said of a breaker: the mode that holds until `until_s` (Unix seconds), who said so, and why."""
+
+    mode: Mode
+    by: str
+    why: str
+    until_s: float
+
+
 class ReliabilityBoard:
-    """States and modes of one deployment. Each method waits and fails as those of `RedisLog` do."""
+    """States and operators' words of one deployment. Each method waits and fails as those of `RedisLog` do."""
 
     def __init__(self, redis: RedisLog, prefix: str, clock: Clock) -> None:
         self._redis = redis
         self._states = f"{{{prefix}:reliability}}:states"
-        self._modes = f"{{{prefix}:reliability}}:modes"
+        self._words = f"{{{prefix}:reliability}}:words"
         self._clock = clock
 
     async def write(self, process: str, state: dict[str, Any]) -> None:
@@ -59,18 +68,31 @@ class ReliabilityBoard:
             found.append({**json.loads(text), "age_s": round(max(0.0, age_s), 1), "stale": age_s > STALE_S})
         return found
 
-    async def modes(self) -> dict[str, Mode]:
-        """What operators set; a mode that this build does not know is passed over."""
-        known = {mode.value: mode for mode in Mode}
-        set_ = pairs(await self._redis.call("HGETALL", self._modes))
-        return {name: known[word] for name, word in set_.items() if word in known}
+    async def words(self) -> dict[str, Word]:
+        """Operators' words that hold now, by breaker; one that this build does not know is passed over."""
+        found = pairs(await self._redis.call("HGETALL", self._words))
+        words = {name: _word(text) for name, text in found.items()}
+        now_s = self._clock.wall_s()
+        return {name: word for name, word in words.items() if word is not None and word.until_s > now_s}
 
-    async def set_mode(self, breaker: str, mode: Mode | None) -> None:
-        """Set an operator's mode for all breakers of this name; None leaves them to their settings again."""
-        if mode is None:
-            await self._redis.call("HDEL", self._modes, breaker)
-        else:
-            await self._redis.call("HSET", self._modes, breaker, mode.value)
+    async def say(self, breaker: str, mode: Mode, *, seconds: float, by: str, why: str) -> None:
+        """Set the mode of all breakers of this name for so long; it takes the place of the word before."""
+        until_s = self._clock.wall_s() + seconds
+        word = {"mode": mode.value, "by": by, "why": why, "until_s": until_s}
+        await self._redis.call("HSET", self._words, breaker, json.dumps(word))
+
+    async def unsay(self, breaker: str) -> None:
+        """Leave the breakers of this name to their settings again."""
+        await self._redis.call("HDEL", self._words, breaker)
+
+    async def as_json(self) -> dict[str, Any]:
+        """States and words, for people; times in seconds."""
+        now_s = self._clock.wall_s()
+        words = {
+            name: {"mode": word.mode.value, "by": word.by, "why": word.why, "ends_in_s": round(word.until_s - now_s)}
+            for name, word in (await self.words()).items()
+        }
+        return {"processes": await self.read(), "operators": words}
 
     async def _written(self) -> dict[str, str]:
         return pairs(await self._redis.call("HGETALL", self._states))
@@ -95,7 +117,8 @@ class ReliabilityReport:
 
     async def _round(self) -> None:
         try:
-            self._reliability.override(await self._board.modes())
+            words = await self._board.words()
+            self._reliability.override({name: word.mode for name, word in words.items()})
             await self._board.write(self._reliability.process, self._reliability.as_json())
             self._silent = False
         except ServerMissing as error:
@@ -116,3 +139,11 @@ def _at_s(text: str) -> float:
         return float(json.loads(text)["at"])
     except (ValueError, TypeError, KeyError):
         return 0.0
+
+
+def _word(text: str) -> Word | None:
+    try:
+        found = json.loads(text)
+        return Word(Mode(found["mode"]), str(found["by"]), str(found["why"]), float(found["until_s"]))
+    except (ValueError, TypeError, KeyError):
+        return None

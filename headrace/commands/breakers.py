@@ -1,8 +1,9 @@
-"""`headrace breakers`: what breakers do now, and an operator's hand on them."""
+"""`headrace breakers`: what breakers do now, and an operator's word on them."""
 
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,23 +19,35 @@ app = typer.Typer(
     help="Breakers of calls to dependencies: see them, and hold them open or closed.", no_args_is_help=True
 )
 
-MODES = ("auto", "forced_open", "disabled", "metrics_only")
+LONGEST_MINUTES = 7 * 24 * 60.0
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Name = Annotated[str, typer.Argument(help="The dependency, such as adapter.")]
-Wanted = Annotated[str, typer.Argument(help=f"{', '.join(MODES)}. auto: as its settings say.")]
+Wanted = Annotated[
+    str, typer.Argument(help="forced_open (refuses all), disabled, or metrics_only (counts, never opens).")
+]
+Minutes = Annotated[
+    float, typer.Option("--minutes", help="It ends by itself after these.", min=0.1, max=LONGEST_MINUTES)
+]
+Why = Annotated[str, typer.Option("--why", help="For those who find it.")]
 
 
 @app.command("list")
-def list_(*, as_json: Json = False) -> None:
-    """Every breaker of every process, and the modes that operators set."""
+def list_(*, as_json: AsJson = False) -> None:
+    """Every breaker of every process, and what operators said of them."""
     raise typer.Exit(_with_board(lambda board: _list(board, as_json=as_json)))
 
 
 @app.command("set")
-def set_(name: Name, mode: Wanted) -> None:
-    """Set the mode of a breaker in all processes, within a second or two; it stays until it is set to auto."""
-    raise typer.Exit(_with_board(lambda board: _set(board, name, mode)))
+def set_(name: Name, mode: Wanted, *, why: Why, minutes: Minutes = 60.0) -> None:
+    """Hold a breaker in all processes; within a second or two, until it ends or is cleared."""
+    raise typer.Exit(_with_board(lambda board: _set(board, name, mode, minutes, why)))
+
+
+@app.command()
+def clear(name: Name) -> None:
+    """Leave a breaker to its settings again."""
+    raise typer.Exit(_with_board(lambda board: _clear(board, name)))
 
 
 def _with_board(work: Callable[[ReliabilityBoard], Awaitable[int]]) -> int:
@@ -55,39 +68,47 @@ def _with_board(work: Callable[[ReliabilityBoard], Awaitable[int]]) -> int:
 
 
 async def _list(board: ReliabilityBoard, *, as_json: bool) -> int:
-    states = await board.read()
-    modes = {name: mode.value for name, mode in (await board.modes()).items()}
+    shown = await board.as_json()
     if as_json:
-        typer.echo(json.dumps({"processes": states, "modes": modes}))
-        return 0
-    _print(states, modes)
+        typer.echo(json.dumps(shown))
+    else:
+        _print(shown)
     return 0
 
 
-async def _set(board: ReliabilityBoard, name: str, mode: str) -> int:
-    from contracts.errors import SettingsError
+async def _set(board: ReliabilityBoard, name: str, mode: str, minutes: float, why: str) -> int:
+    from control.breakers import check
     from reliability.breaker_machine import Mode
 
-    if mode not in MODES:
-        raise SettingsError(f"MODE: must be one of {', '.join(MODES)} (got {mode[:40]!r})")
-    await board.set_mode(name, None if mode == "auto" else Mode(mode))
+    check(name, mode, 60 * minutes, why)
+    await board.say(name, Mode(mode), seconds=60 * minutes, by=f"cli:{getpass.getuser()}", why=why)
     known = {each["name"] for state in await board.read() for each in state["breakers"]}
     if name not in known:
         typer.echo(f"note: no process has a breaker {name!r} now; there are: {', '.join(sorted(known)) or 'none'}")
     return 0
 
 
-def _print(states: list[dict[str, Any]], modes: dict[str, str]) -> None:
+async def _clear(board: ReliabilityBoard, name: str) -> int:
+    await board.unsay(name)
+    return 0
+
+
+def _print(shown: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table()
-    for column in ("breaker", "process", "state", "for s", "failed", "slow", "calls", "operator"):
+    for column in ("breaker", "process", "state", "for s", "failed", "slow", "calls"):
         table.add_column(column)
-    for state in states:
+    for state in shown["processes"]:
         for each in state["breakers"]:
-            age = " (silent)" if state["stale"] else ""
+            silent = " (silent)" if state["stale"] else ""
             ratios = f"{each['failure_ratio']:.0%}", f"{each['slow_ratio']:.0%}"
-            shown = each["state"], f"{each['since_s']:,.0f}", *ratios, str(each["window_calls"])
-            table.add_row(each["name"], state["process"] + age, *shown, modes.get(each["name"], "-"))
-    Console().print(table)
+            now = each["state"], f"{each['since_s']:,.0f}", *ratios, str(each["window_calls"])
+            table.add_row(each["name"], state["process"] + silent, *now)
+    console = Console()
+    console.print(table)
+    for name, word in shown["operators"].items():
+        console.print(
+            f"{name}: {word['mode']} for {word['ends_in_s']:,} s, by {word['by']}: {word['why']}", markup=False
+        )

@@ -13,7 +13,7 @@ from runtime.clock import SystemClock
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from streams.redis_log import RedisLog
-from streams.reliability_report import ReliabilityBoard
+from streams.reliability_report import ReliabilityBoard, Word
 from tests.support.aio import run
 
 
@@ -24,37 +24,39 @@ def breakers(settings: Settings, *arguments: str) -> subprocess.CompletedProcess
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
-def on_board(settings: Settings, *, write: bool = False) -> dict[str, Mode]:
-    async def body() -> dict[str, Mode]:
+def on_board(settings: Settings, *, write: bool = False) -> dict[str, Word]:
+    async def body() -> dict[str, Word]:
         redis = RedisLog(settings.redis, settings.prefix, client_name="test")
         board = ReliabilityBoard(redis, settings.prefix, SystemClock())
         if write:
             reliability = Reliability(settings, "worker-1", SystemClock(), Metrics())
             reliability.dependency("shop")
             await board.write("worker-1", reliability.as_json())
-        modes = await board.modes()
+        words = await board.words()
         await redis.close()
-        return modes
+        return words
 
     return run(body())
 
 
 def test_an_operator_sees_breakers_and_holds_them(settings: Settings):
     on_board(settings, write=True)
-    assert breakers(settings, "set", "shop", "forced_open").returncode == 0
-    assert on_board(settings) == {"shop": Mode.FORCED_OPEN}
+    assert breakers(settings, "set", "shop", "forced_open", "--why", "moving house").returncode == 0
+    word = on_board(settings)["shop"]
+    assert (word.mode, word.why) == (Mode.FORCED_OPEN, "moving house")
+    assert word.by.startswith("cli:")
     shown = json.loads(breakers(settings, "list", "--json").stdout)
-    assert shown["modes"] == {"shop": "forced_open"}
+    assert 3500 < shown["operators"]["shop"]["ends_in_s"] <= 3600
     assert shown["processes"][0]["breakers"][0]["state"] == "closed"
     table = breakers(settings, "list").stdout
-    assert "shop" in table
-    assert "forced_open" in table
-    breakers(settings, "set", "shop", "auto")
+    assert "closed" in table
+    assert "moving house" in table
+    breakers(settings, "clear", "shop")
     assert on_board(settings) == {}
 
 
 def test_a_name_or_mode_that_nobody_knows_is_told(settings: Settings):
-    assert "there are: none" in breakers(settings, "set", "typo", "disabled").stdout
-    refused = breakers(settings, "set", "shop", "closed")
+    assert "there are: none" in breakers(settings, "set", "typo", "disabled", "--why", "x").stdout
+    refused = breakers(settings, "set", "shop", "closed", "--why", "x")
     assert refused.returncode == 2
-    assert "auto, forced_open, disabled, metrics_only" in refused.stderr
+    assert "forced_open, disabled, metrics_only" in refused.stderr

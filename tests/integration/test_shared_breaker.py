@@ -195,14 +195,14 @@ def test_a_frozen_redis_stops_no_call_and_each_process_then_probes_alone(setting
     run(body())
 
 
-def test_operators_modes_reach_every_process_and_its_state_is_on_the_board(settings: Settings):
+def test_an_operators_word_reaches_every_process_and_ends_by_itself_and_its_state_is_on_the_board(settings: Settings):
     async def body() -> None:
         clock = SystemClock()
         redis = RedisLog(settings.redis, settings.prefix, client_name="test")
         board = ReliabilityBoard(redis, settings.prefix, clock)
         reliability = Reliability(settings, "worker-1", clock, Metrics())
         breaker = reliability.dependency("shop").breaker
-        await board.set_mode("shop", Mode.FORCED_OPEN)
+        await board.say("shop", Mode.FORCED_OPEN, seconds=60, by="ann", why="test")
         report = asyncio.create_task(ReliabilityReport(board, reliability).run())
         try:
             await until(lambda: breaker.state is State.FORCED_OPEN)
@@ -210,7 +210,7 @@ def test_operators_modes_reach_every_process_and_its_state_is_on_the_board(setti
             shown = await board.read()
             assert [(each["process"], each["stale"]) for each in shown] == [("worker-1", False)]
             assert shown[0]["breakers"][0]["state"] == "forced_open"
-            await board.set_mode("shop", None)
+            await board.say("shop", Mode.FORCED_OPEN, seconds=-1, by="ann", why="it is over")
             await until(lambda: breaker.state is State.CLOSED)
         finally:
             await ended(report)
