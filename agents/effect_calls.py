@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agents.effect import Effect
-    from agents.effect_metrics import EffectMetrics
+    from agents.effect_counts import EffectCounts
     from contracts.names import Consumer
     from reliability.limiter import LocalLimiter
     from runtime.clock import Clock
@@ -36,7 +36,7 @@ class EffectSurroundings:
     effect: Effect
     policy: RetrySettings
     clock: Clock
-    metrics: EffectMetrics
+    metrics: EffectCounts
     limiter: LocalLimiter
     """Of retries, and of tenants: what one worker may do, whatever its partitions."""
     cluster: Callable[[], str]

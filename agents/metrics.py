@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agents.effect_metrics import EffectMetrics
+from agents.effect_counts import EffectCounts
 
 if TYPE_CHECKING:
     from runtime.metrics import Metrics
@@ -32,7 +32,7 @@ class AgentMetrics:
         self.rebalances = metrics.counter("rebalances_total", "Times that partitions were taken away for a rebalance.")
         self.alerts_active = metrics.gauge("alerts_active_count", "Alerts firing now on this worker.", ("severity",))
 
-        self.effects = EffectMetrics(metrics)
+        self.effects = EffectCounts(metrics)
 
     def folded(self, agent: str, chunk: RecordChunk, now_s: float) -> None:
         """Count a chunk, and note how old its newest record is."""

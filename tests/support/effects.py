@@ -9,7 +9,7 @@ from typing import Any
 
 from agents.effect import Dead, Done, Outcome, Reason, RetryLater, Try
 from agents.effect_calls import EffectSurroundings
-from agents.effect_metrics import EffectMetrics
+from agents.effect_counts import EffectCounts
 from agents.effect_work import EffectWork
 from agents.effects import Effects
 from contracts.names import Consumer
@@ -81,7 +81,7 @@ class EffectBench:
             self.shop,
             self.policy,
             self.clock,
-            EffectMetrics(Metrics()),
+            EffectCounts(Metrics()),
             limiter,
             cluster=lambda: CLUSTER,
             wake=lambda _partition: None,

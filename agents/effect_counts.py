@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from runtime.metrics import Metrics
 
 
-class EffectMetrics:
+class EffectCounts:
     """The metrics of all effect agents of a worker; label `flow` is the agent."""
 
     def __init__(self, metrics: Metrics) -> None:
