@@ -49,6 +49,14 @@ def changed(event: dict[str, Any]) -> str:
     return str(event["status"])
 
 
+@task(name="shop.told")
+def told(event: dict[str, Any]) -> None:
+    """Remember the status too."""
+    client = redis.Redis.from_url(URL)
+    client.rpush(LIST + ":notes", f"told {event['order_id']} {event['status']}")
+    client.close()
+
+
 @task(name="shop.silent", ignore_result=True)
 def silent(event: dict[str, Any]) -> None:
     note("silent", event)
