@@ -75,8 +75,8 @@ class LimitSettings(Group):
         default=0.0,
         ge=0,
         le=1_000_000,
-        description="Requests a second to one route (each table is one) by all tenants together. 0, the default, "
-        "switches it off: the gate keeps slow workers from being flooded.",
+        description="Requests a second to one route (tables, session, control, stream) by all tenants together. 0, "
+        "the default, switches it off: the gate keeps slow workers from being flooded.",
     )
     route_burst: int = Field(default=200, ge=1, le=10_000_000, description="Requests to one route at once.")
     global_per_s: float = Field(
@@ -145,7 +145,7 @@ class GateSettings(Group):
 
 
 class LadderSettings(Group):
-    """The ladder of degradation: 0 normal to 4 read-only. What each level turns off: docs/degradation.md."""
+    """The ladder of degradation: 0 normal to 4 read-only. What each level turns off: docs/load.md."""
 
     every_s: float = Field(default=0.5, ge=0.1, le=60, description="Time between two looks at the signals.")
     up_after_s: float = Field(default=2.0, ge=0, le=600, description="Pressure for this long climbs one level.")

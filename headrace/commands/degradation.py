@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from streams.degradation import DegradationBoard, Heard
 
 app = typer.Typer(
-    help="What is turned off under overload, why, and an operator's word on it: docs/degradation.md.",
+    help="What is turned off under overload, why, and an operator's word on it: docs/load.md.",
     no_args_is_help=True,
 )
 
