@@ -9,7 +9,7 @@ import pytest
 
 from contracts.call_errors import BreakerOpen, CallTimeout
 from reliability.breaker import Breaker, Change, Outcome
-from reliability.breaker_machine import Mode, State
+from reliability.breaker_machine import Machine, Mode, Now, State, probed, release
 from reliability.fault import WRONG_CALL
 from runtime.clock import ManualClock
 from runtime.settings_reliability import BreakerSettings
@@ -182,6 +182,24 @@ def test_a_call_that_began_before_it_opened_neither_closes_nor_reopens_it(clock:
     assert state_of(subject) is State.HALF_OPEN
     subject.succeeded(probe, 0.1)
     assert state_of(subject) is State.CLOSED
+
+
+def test_what_ends_after_the_breaker_opened_and_closed_again_is_not_in_the_new_window(clock: ManualClock):
+    subject = breaker(clock)
+    late = [subject.acquire() for _ in range(30)]
+    fail(subject, 20)
+    clock.advance(6.1)
+    succeed(subject, 3)
+    for permit in late:
+        subject.failed(permit, 7, ConnectionResetError())
+    assert (state_of(subject), subject.as_json()["window_calls"]) == (State.CLOSED, 0)
+
+
+def test_the_machine_itself_drops_results_and_permits_of_another_generation():
+    machine = Machine(State.HALF_OPEN, 7, until_s=10, given=2)
+    for older in (6, 1):
+        assert probed(machine, BreakerSettings(), older, Now(1, 0), failed=True, slow=False) is machine
+        assert release(machine, older, 1) is machine
 
 
 def test_a_probe_without_a_result_in_time_counts_as_failed(clock: ManualClock):
