@@ -142,6 +142,34 @@ def test_a_success_that_is_told_after_a_failure_of_the_same_number_counts(settin
     on(settings, body, record_letter(1))
 
 
+def test_what_is_told_of_an_earlier_number_changes_nothing(settings: Settings):
+    """A worker that slept tells late what became of a requeue, after the letter died of it and was requeued again."""
+
+    async def body(at: Bench) -> None:
+        await at.requeue()
+        first = await at.only()
+        await at.letters.bury([record_letter(1, requeue_seq=first.requeue_seq)])
+        await at.letters.bury([record_letter(1)])  # not even the burial of the record itself, told once more
+        assert (await at.only()).attempts == 2
+        await at.requeue()
+        assert await at.letters.recovered([Recovered(first.id, first.requeue_seq or 0)]) == 0
+        await at.letters.bury([record_letter(1, requeue_seq=first.requeue_seq)])
+        assert ((await at.only()).state, (await at.only()).attempts) == ("requeued", 2)
+
+    on(settings, body, record_letter(1))
+
+
+def test_a_letter_that_died_of_a_number_recovers_by_the_same_number(settings: Settings):
+    async def body(at: Bench) -> None:
+        await at.requeue()
+        letter = await at.only()
+        await at.letters.bury([record_letter(1, requeue_seq=letter.requeue_seq)])
+        assert await at.letters.recovered([Recovered(letter.id, letter.requeue_seq or 0)]) == 1
+        assert await at.states() == ["recovered"]
+
+    on(settings, body, record_letter(1))
+
+
 def test_a_number_is_never_given_out_twice_and_rises_for_each_consumer_and_partition(settings: Settings):
     async def body(at: Bench) -> None:
         seen: dict[tuple[str, bytes], int] = {}
@@ -156,7 +184,9 @@ def test_a_number_is_never_given_out_twice_and_rises_for_each_consumer_and_parti
                 seen[place] = letter.requeue_seq
                 failed = record_letter(letter.offset or 0, source=letter.source)
                 await at.letters.bury([replace(failed, requeue_seq=letter.requeue_seq)])
+            # As if the clock had been days ahead until now.
             await at.connection.execute("UPDATE headrace.requeue_number SET last_seq = last_seq + 10^12::bigint")
+            seen = {place: seq + 10**12 for place, seq in seen.items()}
         await at.connection.execute("DELETE FROM headrace.requeue_number")  # as if the database were made anew
         await at.requeue()
         assert min(letter.requeue_seq or 0 for letter in await letter_rows.find(at.connection, ALL, limit=100)) > 10**15
