@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agents.adapter_answer import classify, outcome_of
-from agents.adapter_http import ShopClient, opened
+from agents.adapter_http import AdapterMetrics, ShopClient, opened
 from agents.adapter_request import aggregate_of, request_of
 from agents.effect import Dead, Done, Reason
 from agents.effect_agent import attach
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from reliability.registry import Reliability
     from reliability.stack import Stack
     from runtime.clock import Clock
+    from runtime.metrics import Metrics
     from runtime.settings_adapter import AdapterSettings
     from streams.record_chunk import SourceRecord
 
@@ -44,13 +45,14 @@ DEPENDENCY = "adapter"
 TASK = "order"
 
 
-def register(host: AgentHost, reliability: Reliability, metrics: PoolMetrics) -> None:
+def register(host: AgentHost, reliability: Reliability, pools: PoolMetrics, metrics: Metrics) -> None:
     """Attach the agent, unless there is nobody to tell."""
     settings, clock = host.settings.adapter, host.sinks.clock
     if not settings.url:
         return
     stack = reliability.dependency(DEPENDENCY, classify).stack
-    effect = OrdersToShop(settings, host.settings.contracts.mode, stack, metrics, clock)
+    pool = IoPool(DEPENDENCY, settings.pool, pools, clock)
+    effect = OrdersToShop(settings, host.settings.contracts.mode, stack, pool, AdapterMetrics(metrics), clock)
     describe = "Order events to the shop system at adapter.url."
     attach(host, Consumer.ADAPTER, Topic.ORDERS, effect, settings.retries, describe=describe)
     host.at_close(effect.close)
@@ -59,9 +61,12 @@ def register(host: AgentHost, reliability: Reliability, metrics: PoolMetrics) ->
 class OrdersToShop:
     """The effect (`agents.effect.Effect`) of this agent; one for all partitions of a worker."""
 
-    def __init__(self, settings: AdapterSettings, mode: Mode, stack: Stack, metrics: PoolMetrics, clock: Clock) -> None:
-        self._settings, self._mode, self._stack, self._clock = settings, mode, stack, clock
-        self._pool = IoPool(DEPENDENCY, settings.pool, metrics, clock)
+    def __init__(
+        self, settings: AdapterSettings, mode: Mode, stack: Stack, pool: IoPool, metrics: AdapterMetrics, clock: Clock
+    ) -> None:
+        """`pool` bounds the calls under way; `close` stops it."""
+        self._settings, self._mode, self._stack, self._pool = settings, mode, stack, pool
+        self._metrics, self._clock = metrics, clock
         self._resources = AsyncExitStack()
         self._client: ShopClient | None = None
 
@@ -100,5 +105,5 @@ class OrdersToShop:
     async def _opened(self) -> ShopClient:
         # Nothing is awaited on the way: two calls cannot both open one.
         if self._client is None:
-            self._client = await self._resources.enter_async_context(opened(self._settings, self._clock))
+            self._client = await self._resources.enter_async_context(opened(self._settings, self._metrics, self._clock))
         return self._client

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from agents.adapter_answer import judged
-from contracts.endpoint_errors import AnswerBroken, EndpointUnreachable
+from contracts.endpoint_errors import AnswerBroken, EndpointError, EndpointUnreachable
 from contracts.errors import SettingsError, shown
 
 if TYPE_CHECKING:
@@ -29,17 +29,31 @@ if TYPE_CHECKING:
     from agents.adapter_request import OrderRequest
     from reliability.call import Try
     from runtime.clock import Clock
+    from runtime.metrics import Metrics
     from runtime.settings_adapter import AdapterSettings
 
 USER_AGENT = "headrace-adapter"
 _PIECE_BYTES = 16_384
 
 
+class AdapterMetrics:
+    """What the shop system answered. How often, and what became of the events: the effect and breaker metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.requests = metrics.histogram(
+            "adapter_request_seconds",
+            "Requests to the shop system, from the first byte to the last, by the status answered, or how it failed.",
+            ("result",),
+        )
+
+
 class ShopClient:
     """The shop system at `settings.url`. Made by `opened`."""
 
-    def __init__(self, settings: AdapterSettings, session: aiohttp.ClientSession, clock: Clock) -> None:
-        self._settings, self._session, self._clock = settings, session, clock
+    def __init__(
+        self, settings: AdapterSettings, session: aiohttp.ClientSession, metrics: AdapterMetrics, clock: Clock
+    ) -> None:
+        self._settings, self._session, self._metrics, self._clock = settings, session, metrics, clock
         self.endpoint = f"POST {without_query(settings.url)}"
 
     async def post(self, request: OrderRequest, which: Try) -> None:
@@ -48,19 +62,31 @@ class ShopClient:
         Raises:
             EndpointError: it did not take it, or may not have; the leaf says which.
         """
+        began_s, result = self._clock.monotonic_s(), "cancelled"
+        try:
+            status, error = await self._exchange(request, which)
+            result = str(status)
+        except EndpointError as problem:
+            result = type(problem).__name__
+            raise
+        finally:
+            self._metrics.requests.labels(result).observe(self._clock.monotonic_s() - began_s)
+        if error is not None:
+            raise error
+
+    async def _exchange(self, request: OrderRequest, which: Try) -> tuple[int, EndpointError | None]:
+        """The answer's status, and what is wrong with it; raises when there is no whole answer."""
         headers = request.headers | {"Headrace-Try": str(which.number)}
         try:
             async with self._session.post(
                 self._settings.url, data=request.body, headers=headers, allow_redirects=False
             ) as answer:
                 body = await self._body(answer)
-                error = judged(self.endpoint, answer.status, answer.headers, body, self._clock.now())
+                return answer.status, judged(self.endpoint, answer.status, answer.headers, body, self._clock.now())
         except (aiohttp.ClientConnectorError, aiohttp.ClientSSLError, aiohttp.ConnectionTimeoutError) as problem:
             raise EndpointUnreachable(self.endpoint, f"cannot be reached: {_told(problem)}") from None
         except (aiohttp.ClientError, OSError, EOFError) as problem:
             raise AnswerBroken(self.endpoint, f"gave no whole answer: {_told(problem)}") from None
-        if error is not None:
-            raise error
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
         """The answer's body, at most `answer_bytes` of it."""
@@ -74,7 +100,7 @@ class ShopClient:
 
 
 @asynccontextmanager
-async def opened(settings: AdapterSettings, clock: Clock) -> AsyncIterator[ShopClient]:
+async def opened(settings: AdapterSettings, metrics: AdapterMetrics, clock: Clock) -> AsyncIterator[ShopClient]:
     """A client whose connections are closed after the body."""
     connector = aiohttp.TCPConnector(
         # As many connections as calls, so that no call waits for one inside of its time.
@@ -94,7 +120,7 @@ async def opened(settings: AdapterSettings, clock: Clock) -> AsyncIterator[ShopC
         auto_decompress=False,
     )
     async with session:
-        yield ShopClient(settings, session, clock)
+        yield ShopClient(settings, session, metrics, clock)
     # TLS connections say goodbye in a turn of the loop of their own.
     await asyncio.sleep(0)
 

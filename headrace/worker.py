@@ -56,7 +56,7 @@ def build(settings: Settings, clock: Clock) -> HeadraceApp:
     retrieval.register(host)
     experiments.register(host)
     reliability, pools = Reliability(settings, process_name("worker"), clock, metrics), PoolMetrics(metrics)
-    adapter.register(host, reliability, pools)
+    adapter.register(host, reliability, pools, metrics)
     task_bridge.register(host, reliability, pools)
     backfill.register(host)  # behind all agents that have tables
     views = table_views(app, settings, clock, host.tables)

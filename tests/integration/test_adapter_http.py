@@ -11,8 +11,10 @@ import pytest
 
 from agents.adapter import DEPENDENCY, OrdersToShop
 from agents.adapter_answer import classify
+from agents.adapter_http import AdapterMetrics
 from agents.effect import Dead, Done, Outcome, RetryLater, Try
 from reliability.dependency import Dependency
+from reliability.pools.io import IoPool
 from reliability.pools.metrics import PoolMetrics
 from reliability.registry import Reliability
 from runtime.clock import SystemClock
@@ -69,7 +71,8 @@ def told(
             metrics, clock = Metrics(), SystemClock()
             policies = Reliability(settings, "test", clock, metrics).dependency(DEPENDENCY, classify)
             chosen = AdapterSettings.model_validate({"url": shop.url, **adapter})
-            effect = OrdersToShop(chosen, "strict", policies.stack, PoolMetrics(metrics), clock)
+            pool = IoPool(DEPENDENCY, chosen.pool, PoolMetrics(metrics), clock)
+            effect = OrdersToShop(chosen, "strict", policies.stack, pool, AdapterMetrics(metrics), clock)
             try:
                 await body(Bench(shop, effect, policies))
             finally:
