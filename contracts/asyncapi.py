@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields
 
 from contracts import schemas, yaml_text
 from contracts.envelope import Envelope
@@ -27,7 +26,7 @@ WINDOWS = ("tool_latency_window", "retrieval_quality_window", "audio_quality_win
 # What the data of a push message can be.
 PUSHED: dict[Topic, tuple[str, ...]] = {
     Topic.PUSH: ("order_status", *WINDOWS, "ab_test_result", "alert_raised", "alert_resolved"),
-    Topic.PUSH_LATEST: (*WINDOWS, "ab_test_result", "lag"),
+    Topic.PUSH_LATEST: (*WINDOWS, "ab_test_result", "lag", "breaker_changed"),
 }
 _HEADERS = {
     "ce_id": "Id under which the event is published once.",
@@ -148,8 +147,9 @@ def _push_names() -> list[str]:
 
 
 def _schemas() -> JsonObject:
-    entry = _texts({field.name: "" for field in fields(Envelope)})
-    collected: JsonObject = {"entry": {**entry, "required": [field.name for field in fields(Envelope)]}}
+    names = Envelope.__struct_fields__
+    entry = _texts(dict.fromkeys(names, ""))
+    collected: JsonObject = {"entry": {**entry, "required": list(names)}}
     for name in schemas.names():
         schema = schemas.load(name)
         component = name.event if name.major == "1" else f"{name.event}_v{name.major}"

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+import msgspec
 
 from contracts.errors import BadText, MissingField
 from contracts.names import UNKNOWN_TENANT, EventId, TenantId
@@ -29,8 +30,7 @@ _EPOCH_DIGITS = 18
 _REQUIRED = ("event_id", "event_type", "aggregate_id", "aggregate_type", "payload")
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """One entry of a Redis stream; `created_at` is ISO 8601, `traceparent` is empty when there is no trace."""
 
     event_id: EventId
@@ -63,7 +63,7 @@ class Envelope:
 
     def about(self, tenant_id: str | None, traceparent: str | None) -> Envelope:
         """The envelope with tenant and trace filled in where it names none."""
-        return replace(
+        return msgspec.structs.replace(
             self,
             tenant_id=TenantId(tenant_id) if tenant_id and self.tenant_id == UNKNOWN_TENANT else self.tenant_id,
             traceparent=self.traceparent or valid_traceparent(traceparent),

@@ -6,8 +6,9 @@ here; the next stop is `streams.redis_log`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from contracts.codec import Decoded, decode, tenant_of, traceparent_of
 from contracts.envelope import SOURCE_SERVICE, Envelope, RecordHeaders, valid_traceparent
@@ -16,8 +17,7 @@ from contracts.names import EventId, Mode, OutboxId
 from contracts.times import epoch_us
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxRow:
+class OutboxRow(msgspec.Struct, frozen=True):
     """One committed row. `payload` is the JSON column's text as it stands; `created_at` is aware."""
 
     id: OutboxId

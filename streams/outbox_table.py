@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from contracts.names import OutboxId
 from contracts.outbox import OutboxRow
 from streams.relay_plan import Scan, Seen
 
@@ -119,12 +118,7 @@ async def claim(connection: Connection, ids: Sequence[int]) -> list[OutboxRow]:
     Waits for whoever else holds one of them, at most `postgres.lock_timeout_s`.
     """
     rows = await connection.fetch(_CLAIM, ids)
-    return [
-        OutboxRow(
-            OutboxId(r["id"]), r["aggregate_type"], r["aggregate_id"], r["event_type"], r["payload"], r["created_at"]
-        )
-        for r in rows
-    ]
+    return [OutboxRow(*row) for row in rows]
 
 
 async def mark(connection: Connection, ids: Sequence[int], shards: Sequence[int], history_s: float) -> None:

@@ -138,7 +138,8 @@ def _publish(batch: Batch, reading: Reading, decoded: Decoded, prefix: str) -> N
     envelope = envelope_of(reading.row, decoded)
     batch.entries.append(NewEntry(redis_stream(prefix, reading.stream), envelope.dedupe_id, envelope.to_fields()))
     batch.published.append((reading.stream, reading.row.created_at))
-    batch.deviations.update(decoded.deviations)
+    if decoded.deviations:
+        batch.deviations.update(decoded.deviations)
 
 
 def _bury(batch: Batch, reading: Reading) -> None:

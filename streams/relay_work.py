@@ -118,9 +118,9 @@ class Work:
         metrics.relayed.labels("held").inc(len(batch.holds))
         if lane in {Lane.LATE, Lane.SWEEP}:
             metrics.late_rows.labels(lane.value).inc(len(published) + len(batch.letters))
+        flows = {stream: metrics.stage.labels("commit_relay", stream.value) for stream, _ in batch.published}
         for stream, created_at in batch.published:
-            age_s = max(0.0, published_s - created_at.timestamp())
-            metrics.stage.labels("commit_relay", stream.value).observe(age_s)
+            flows[stream].observe(max(0.0, published_s - created_at.timestamp()))
         for deviation, count in batch.deviations.items():
             metrics.deviations.labels(deviation).inc(count)
         for (stream, reason), count in batch.refused.items():

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from contracts.names import Stream, redis_stream
+from contracts.names import Mode, Stream, redis_stream
+from contracts.outbox import OutboxRow
+from runtime.settings_relay import RelaySettings
+from streams import relay_batch
 from streams.redis_log import Entry, RedisLog
+from streams.relay_fate import Ground, judge
 
 INSERT = """
 INSERT INTO outbox (aggregate_id, aggregate_type, event_type, payload)
@@ -32,6 +36,13 @@ def payload(order_id: str = "1", **more: object) -> str:
             **more,
         }
     )
+
+
+def prepare(rows: list[OutboxRow], mode: Mode, prefix: str) -> relay_batch.Batch:
+    """What the relay makes of rows when nothing stands before them."""
+    readings = relay_batch.read(rows, mode)
+    verdicts = judge(relay_batch.waiting(readings, RelaySettings()), Ground(), frozenset())
+    return relay_batch.assemble(readings, verdicts, Ground(), prefix)
 
 
 async def fill(url: str, rows: int, aggregates: int = 40) -> None:

@@ -2,13 +2,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from contracts.names import Mode, OutboxId, Stream
+from contracts.names import OutboxId, Stream
 from contracts.outbox import OutboxRow
-from runtime.settings_relay import RelaySettings
-from streams import relay_batch
-from streams.relay_batch import Batch
-from streams.relay_fate import Ground, judge
-from tests.support.outbox import payload
+from tests.support.outbox import payload, prepare
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -16,13 +12,6 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 def row(number: int, text: str, aggregate_type: str = "order", event_type: str = "order_status") -> OutboxRow:
     return OutboxRow(OutboxId(number), aggregate_type, "7", event_type, text, AT)
-
-
-def prepare(rows: list[OutboxRow], mode: Mode, prefix: str) -> Batch:
-    """A batch as the relay makes it, with nothing in front of it."""
-    readings = relay_batch.read(rows, mode)
-    verdicts = judge(relay_batch.waiting(readings, RelaySettings()), Ground(), frozenset())
-    return relay_batch.assemble(readings, verdicts, Ground(), prefix)
 
 
 def test_a_row_becomes_an_entry_with_its_tenant_its_trace_and_its_very_text():

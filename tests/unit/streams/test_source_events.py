@@ -14,7 +14,7 @@ from contracts.outbox import OutboxRow, decode_record
 from contracts.schemas import SchemaName
 from streams.mirror_record import mirrored
 from streams.redis_log import Entry
-from streams.relay_batch import prepare
+from tests.support.outbox import prepare
 
 TENANT = "5f0c7b0e-6c0f-4c5a-9a53-3d1c7a4f8e21"
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
