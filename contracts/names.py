@@ -3,7 +3,7 @@
 Redis:    {prefix}:stream:{orders|tools|rag|prompts|experiments|voice}
 Kafka:    {prefix}.{orders|tools|...|push|push-latest|alerts|late|replacements|replaced}
           {prefix}.retry.{orders|tool-calls|...}, one for each consumer that dead letters can be given back to
-Channels: orders:<order id>   tools:<tool>   alerts:<alert name>   system:lag
+Channels: orders:<order id>   tools:<tool>   alerts:<alert name>   system:lag   system:breakers
           rag:<index>   experiments:<experiment>   voice:<session id>
 """
 
@@ -161,6 +161,7 @@ def stream_of(aggregate_type: str, event_type: str) -> Stream:
 
 
 LAG_CHANNEL = "system:lag"
+BREAKER_CHANNEL = "system:breakers"
 
 
 def order_channel(order_id: str) -> str:

@@ -7,6 +7,7 @@ made of what it tells, so that a repeat is recognised. It is unique within its t
     window  <kind>:<subject>:<start ms>:<revision>      lag     lag:<ms>
             and :running behind it while not closed
     result  abr:<experiment>:<epoch>:<metric>:<revision>
+    breaker brk:<process>:<dependency>:<ms>:<state>
 
 The kinds of window are tlw (tool, and its version when named), rqw (index) and aqw (session and length in ms, as audio
 has windows of several lengths). Names in an id have % and : written as %25 and %3A, so that no two ids read the same.
@@ -19,12 +20,14 @@ from typing import Literal
 import msgspec
 
 from contracts.alerts import AlertRaised, AlertResolved
+from contracts.breakers import BreakerChanged
 from contracts.derived import AbTestResult, AudioQualityWindow, RetrievalQualityWindow, ToolLatencyWindow
 from contracts.envelope import trace_id_of
 from contracts.errors import WHOLE, BadJson, BadText, TooLarge
 from contracts.fields import Moment, Tenant
 from contracts.lag import Lag
 from contracts.names import (
+    BREAKER_CHANNEL,
     LAG_CHANNEL,
     LOCAL_LIMITS,
     SYSTEM_TENANT,
@@ -184,4 +187,16 @@ def of_lag(lag: Lag) -> PushMessage:
         tenant_id=TenantId(SYSTEM_TENANT),
         ts=lag.at,
         data=msgspec.Raw(msgspec.json.encode(lag)),
+    )
+
+
+def of_breaker(change: BreakerChanged) -> PushMessage:
+    """A breaker's change of state."""
+    return PushMessage(
+        id=f"brk:{named(change.process)}:{named(change.dependency)}:{epoch_ms(change.at)}:{change.after}",
+        channel=BREAKER_CHANNEL,
+        type="breaker_changed",
+        tenant_id=TenantId(SYSTEM_TENANT),
+        ts=change.at,
+        data=msgspec.Raw(msgspec.json.encode(change)),
     )

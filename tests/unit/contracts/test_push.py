@@ -8,6 +8,7 @@ import pytest
 
 from contracts import push
 from contracts.alerts import AlertRaised, AlertResolved, alert_id_of
+from contracts.breakers import BreakerChanged
 from contracts.codec import decode
 from contracts.derived import AbTestResult, AudioQualityWindow, RetrievalQualityWindow, ToolLatencyWindow
 from contracts.errors import BadText, ContractError
@@ -123,6 +124,14 @@ def test_lag_belongs_to_the_platform():
     message = push.of_lag(lag)
     assert (message.tenant_id, message.channel, message.type) == ("_system", "system:lag", "lag")
     assert msgspec.json.decode(message.data, type=Lag) == lag
+
+
+def test_a_breakers_change_belongs_to_the_platform_and_each_has_an_id_of_its_own():
+    change = msgspec.json.decode(sample(SchemaName("breaker_changed", "1")), type=BreakerChanged)
+    message = push.of_breaker(change)
+    assert (message.tenant_id, message.channel, message.type) == ("_system", "system:breakers", "breaker_changed")
+    assert message.id == "brk:worker%3Ahost-1%3A4711:adapter:1772366410000:open"
+    assert msgspec.json.decode(message.data, type=BreakerChanged) == change
 
 
 def test_a_message_reads_back():

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from contracts import push, schemas
+from contracts.breakers import BreakerChanged
 from contracts.codec import EVENTS, decode, encode
 from contracts.errors import ContractError
 from contracts.lag import Lag
@@ -19,6 +20,7 @@ from contracts.schemas import SchemaName
 # Events without the common head: what a message and its data look like.
 STRUCTS: dict[SchemaName, type[msgspec.Struct]] = {
     SchemaName("push_message", "1"): push.PushMessage,
+    SchemaName("breaker_changed", "1"): BreakerChanged,
     SchemaName("lag", "1"): Lag,
 }
 STRUCTS.update((SchemaName(name, major), struct) for name, majors in EVENTS.items() for major, struct in majors.items())
