@@ -29,6 +29,7 @@ from runtime.metrics import Metrics
 from runtime.process import report
 from runtime.settings import Settings, load
 from streams import batches
+from streams.breaker_events import BreakerEvents
 from streams.kafka_outlet import Outlet
 from streams.reliability_link import link_by_itself, process_name
 
@@ -65,7 +66,8 @@ def build(settings: Settings, clock: Clock) -> HeadraceApp:
         app, settings, host.waiting, health, ProgressMetrics(metrics), clock, fatal=end_process
     )
     app.web_service = WorkerWeb(settings.worker.host, lambda: app.conf.web_port, health, metrics, views.add_to)
-    app.beside = (app.progress.run, lambda: link_by_itself(settings, reliability, clock))
+    told = BreakerEvents(settings.prefix, kafka.send_all, reliability, clock)
+    app.beside = (app.progress.run, told.run, lambda: link_by_itself(settings, reliability, clock))
     _connect(app, host, health)
     return app
 
