@@ -63,7 +63,7 @@ def settings_for(settings: Settings, url: str) -> Settings:
     )
 
 
-async def produce(settings: Settings) -> None:
+async def produce(settings: Settings, pause_s: float = 0.02) -> None:
     """Each order's events in their order, among those of others."""
     rng = random.Random(7)
     pending = {number: list(STATUSES) for number in range(ORDERS)}
@@ -76,7 +76,7 @@ async def produce(settings: Settings) -> None:
             if not pending[number]:
                 del pending[number]
             await producer.send_all([record(settings, number, status)])
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(pause_s)
     finally:
         await producer.stop()
 
