@@ -73,7 +73,7 @@ class EffectWork:
         self._letters: list[DeadLetter] = []
         self._is_flushing = self._is_stopping = False
         self._shown = 0
-        for key, raw in list(rows.items(partition)):
+        for key, raw in rows.items(partition):
             item = self._waiting.recovered(key, raw, ordered=self._ordered)
             if item is not None:
                 self._lanes.add(item, self._now_ms())
