@@ -18,7 +18,8 @@ class BreakerSettings(Group):
     mode: Literal["auto", "disabled", "metrics_only", "forced_open"] = Field(
         default="auto",
         description="auto: opens and closes by what it sees. disabled: lets all calls through and looks at none. "
-        "metrics_only: counts, and never opens. forced_open: refuses all. `headrace breakers set` overrides it for a time.",
+        "metrics_only: counts, and never opens. forced_open: refuses all. `headrace breakers set` overrides it for a "
+        "time.",
     )
     window: Literal["count", "time"] = Field(
         default="count",
