@@ -90,8 +90,8 @@ def send(broker: Broker, message: Message) -> State:
         found = _state(app, message.task_id)
         if found.is_done or found.is_alive or found.name == UNREACHABLE:
             return found
-        if found.is_failed:
-            app.AsyncResult(message.task_id).forget()
+        if found.is_failed and (trouble := _forgotten(app, message.task_id)) is not None:
+            return trouble
     with app.connection_for_write() as connection:
         try:
             app.send_task(
@@ -114,6 +114,15 @@ def states(broker: Broker, ids: tuple[str, ...]) -> dict[str, State]:
     """What is known of these tasks."""
     app = _app(broker)
     return {task_id: _state(app, task_id) for task_id in ids}
+
+
+def _forgotten(app: Any, task_id: str) -> State | None:  # noqa: ANN401 - Celery has no types
+    """Forget the result of an earlier run, so that nobody takes it for that of the next; None when that is done."""
+    try:
+        app.backend.forget(task_id)
+    except Exception as error:  # noqa: BLE001 - as in _state
+        return State(UNREACHABLE, type(error).__name__, str(error))
+    return None
 
 
 def _state(app: Any, task_id: str) -> State:  # noqa: ANN401 - Celery has no types

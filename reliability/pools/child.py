@@ -7,7 +7,7 @@ open. Who ends it, and how:
 - the pool, amid a task: SIGUSR1 raises `Cut` in the task, so that its `finally` blocks run; SIGKILL follows.
 - the pool's death, however sudden: the socket closes, and a thread that waits for that ends the process at once. A task
   that holds the interpreter's lock for ever (a regular expression can) stops that thread too, so on Linux the kernel is
-  asked to kill this process with its parent.
+  asked to kill this process with its parent (in truth with the thread that started it, which is the one of the loop).
 - nobody else: SIGTERM and SIGINT reach whole groups of processes (a supervisor, Ctrl-C); the pool decides what of its
   work still finishes.
 """
