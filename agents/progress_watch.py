@@ -17,6 +17,7 @@ from faust.exceptions import ConsumerNotStarted
 from contracts.errors import ServerMissing, Stalled
 from runtime.logs import get_logger
 from runtime.progress import Progress, Stall, Standing
+from streams.epochs import admitted
 from streams.kafka_log import Cluster, OffsetGone, Partition
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class ProgressWatch:
         except (ServerMissing, OffsetGone) as error:
             log.debug("progress not known", error=str(error))
             return False
-        if found.records or found.next_offset < found.stable_end:
+        if admitted(found.records) or found.next_offset < found.stable_end:
             return True
         self._unreadable[place] = standing.end
         return False

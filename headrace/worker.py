@@ -46,9 +46,9 @@ def build(settings: Settings, clock: Clock) -> HeadraceApp:
     app = HeadraceApp(**faust_options(settings))
     app.settings_in_use = settings
     metrics, health = Metrics(), Health(needs=("reading",))
-    sources = [kafka_topic(settings.prefix, topic) for topic in SOURCES]
-    sources += [retry_topic(settings.prefix, consumer) for consumer in Consumer]
-    batches.install(app, settings.kafka, sources, lambda: health.set_ready("reading", ok=True))
+    topics = {kafka_topic(settings.prefix, topic): True for topic in SOURCES}
+    topics |= {retry_topic(settings.prefix, consumer): False for consumer in Consumer}
+    batches.install(app, settings.kafka, topics, lambda: health.set_ready("reading", ok=True))
     kafka, burial = Outlet(settings.kafka, clock), Burial(settings.postgres)
     host = AgentHost(app, settings, Sinks(kafka, burial, AgentMetrics(metrics), clock, fatal=end_process))
     orders.register(host)

@@ -13,9 +13,8 @@ class MirrorSettings(Group):
     batch_entries: int = Field(
         default=500,
         ge=1,
-        le=10_000,
-        description="Most entries of one stream in flight; bounds memory while Kafka stalls. The same for mirrors and "
-        "workers: who reads a topic from the middle looks back over four batches.",
+        le=1_000,
+        description="Most entries of one stream in flight; bounds memory while Kafka stalls.",
     )
     transactions: bool = Field(
         default=True,

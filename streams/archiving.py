@@ -73,7 +73,7 @@ async def copy(log: LogRange, archive: Archive, place: Partition, span: Span, ho
 
 async def _fill(log: LogRange, writer: ArchiveWriter, place: Partition, span: Span, how: Copying) -> bool:
     """Whether the end was reached, and not a record of `until_ms` or later."""
-    async with aclosing(log.read(place, *span)) as chunks:
+    async with aclosing(log.read_counted(place, *span)) as chunks:
         async for chunk in chunks:
             await how.may_go_on()
             count = len(chunk) if how.until_ms is None else _older(chunk, how.until_ms)

@@ -6,7 +6,8 @@ Where it stands: `streams.batches` puts it in place of Faust's own. Seams, all o
    empty fetch for all of it. And it reads what transactions wrote that were aborted later.
 2. AIOKafkaConsumerThread._highwaters: the embedded broker reports too low an end, and recovery would stop early.
 3. AIOKafkaConsumerThread.seek_to_committed: leaves partitions without a commit where they are.
-4. AIOKafkaConsumerThread._fetch_records: takes whole record batches (`streams.raw_batches`), and notes where logs end.
+4. AIOKafkaConsumerThread._fetch_records: takes whole record batches (`streams.raw_batches`), leaves out those that do
+   not count (`streams.source_epochs`), and notes where logs end.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from runtime.settings import KafkaSettings
     from streams.log_ends import EndSeen, LogEnds
+    from streams.source_epochs import SourceEpochs
 
 # After a fetch was taken, the thread lets its own tasks run this often: the next fetch request then leaves before the
 # fold wants the interpreter.
@@ -41,6 +43,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
     batch_topics: frozenset[str] = frozenset()
     source_topics: frozenset[str] = frozenset()
     ends: LogEnds
+    epochs: SourceEpochs
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -60,7 +63,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         if not self.batch_topics or not self.consumer.flow_active:
             found = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
             self.ends.handed_out(consumer._fetcher, found)  # noqa: SLF001
-            return found
+            return self.epochs.without_fences(found)
         source = consumer._fetcher  # noqa: SLF001
         if consumer._closed or source._closed:  # noqa: SLF001
             raise ConsumerStoppedError
@@ -82,10 +85,13 @@ class BatchThread(driver.AIOKafkaConsumerThread):
     async def _drain(self, source: Any, active: set[TP], max_records: int | None) -> dict[Any, Any]:  # noqa: ANN401
         if source._subscriptions.reassignment_in_progress:  # noqa: SLF001
             await source._subscriptions.wait_for_assignment()  # noqa: SLF001
+        await self._look_back(source, active)
         held = list(source._records)  # noqa: SLF001
         ours = [tp for tp in held if tp in active and tp.topic in self.batch_topics]
         records: dict[Any, Any] = {}
         for tp in ours:
+            if not self.epochs.knows(source, tp):
+                continue  # it waits in the fetcher
             try:
                 runs = raw_batches.drained(source, tp)
             except CorruptRecordException:
@@ -95,13 +101,19 @@ class BatchThread(driver.AIOKafkaConsumerThread):
             if runs is None and not records:
                 # An error: the stock way raises it. With records in hand it waits its turn, at the front of the next.
                 return await source.fetched_records({tp}, timeout=0, max_records=max_records)  # type: ignore[no-any-return]
-            if runs:
-                records[tp] = runs
+            counted = self.epochs.admitted(source, tp, runs) if runs is not None else None
+            if counted:
+                records[tp] = counted
         self.ends.handed_out(source, records)
         rest = {tp for tp in active if tp.topic not in self.batch_topics}
         if rest and len(held) > len(ours):
             records |= await source.fetched_records(rest, timeout=0, max_records=max_records)
         return records
+
+    async def _look_back(self, source: Any, active: set[TP]) -> None:  # noqa: ANN401
+        """After a start or a seek, for all partitions at once."""
+        if any(tp in active and not self.epochs.knows(source, tp) for tp in source._records):  # noqa: SLF001
+            await self.epochs.look_back(source, active)
 
     def end_seen(self, tp: TP) -> EndSeen | None:
         """The newest answer of the broker that left nothing to read of a source; for any thread."""

@@ -40,6 +40,7 @@ from streams import changelog_batches, raw_batches
 from streams.batch_thread import BatchThread
 from streams.log_ends import LogEnds
 from streams.record_chunk import RecordChunk, Run, chunks_of, run_of
+from streams.source_epochs import SourceEpochs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -64,6 +65,7 @@ class BatchConsumer(driver.Consumer):
 
     kafka_settings: KafkaSettings
     batch_topics: frozenset[str] = frozenset()
+    mirrored: frozenset[str] = frozenset()
     raw = True
     on_reading: Callable[[], None]
 
@@ -73,6 +75,7 @@ class BatchConsumer(driver.Consumer):
         self._seek_again = False
         self._reading_generation: int | None = None
         self._ends = LogEnds()
+        self._epochs = SourceEpochs(self.kafka_settings, self.mirrored)
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> BatchThread:
@@ -80,6 +83,7 @@ class BatchConsumer(driver.Consumer):
         thread.kafka_settings = self.kafka_settings
         thread.source_topics = self.batch_topics
         thread.ends = self._ends
+        thread.epochs = self._epochs
         changelogs = self.app.tables.changelog_topics
         thread.batch_topics = self.batch_topics | changelogs if self.raw else frozenset()
         return thread
@@ -212,7 +216,10 @@ class BatchConsumer(driver.Consumer):
         self._acked[tp] = list(acked)
         for end in takewhile(acked.__contains__, delivered):
             last = end
-        return None if last is None else last + 1
+        done = committed if last is None else last + 1
+        if not delivered or last == delivered[-1]:
+            done = self._epochs.passed_to(tp, done)
+        return done if done > committed else None
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:  # noqa: FBT001, FBT002
         """Commit. Stock takes an offset for committed even if that failed, and would not try it again."""
@@ -259,10 +266,11 @@ class PassThrough(Schema[Any, Any]):
         return decode
 
 
-def install(app: faust.App, settings: KafkaSettings, topics: Iterable[str], on_reading: Callable[[], None]) -> None:
+def install(app: faust.App, kafka: KafkaSettings, topics: Mapping[str, bool], on_reading: Callable[[], None]) -> None:
     """Make `app` read `topics` in chunks. Call once, before it starts.
 
-    `on_reading` is called when reading begins after a start or a rebalance: recovery is complete, positions are sought.
+    Of those that are marked (mirrors fill them) a former mirror's late records are left out. `on_reading` is called
+    when reading begins after a start or a rebalance: recovery is complete, positions are sought.
     """
     missing = raw_batches.missing_names()
     if missing:
@@ -271,8 +279,9 @@ def install(app: faust.App, settings: KafkaSettings, topics: Iterable[str], on_r
         "BatchConsumerOfApp",
         (BatchConsumer,),
         {
-            "kafka_settings": settings,
+            "kafka_settings": kafka,
             "batch_topics": frozenset(topics),
+            "mirrored": frozenset(topic for topic, mirrored in topics.items() if mirrored),
             "on_reading": staticmethod(on_reading),
             "raw": not missing,
         },

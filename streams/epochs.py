@@ -17,8 +17,8 @@ Why that loses nothing and doubles nothing, on a broker without transactions too
    stored only after its records were acknowledged: so the new owner sends it, if it did not already.
 4. Epochs of one partition fall only where a former owner is late, so nothing else is ever left out.
 
-Who begins to read in the middle looks back for the highest epoch: `lookback` records, more than the late records that
-former owners can bring in back to back (each at most one batch), else the answer would depend on where one began.
+Who begins to read in the middle looks back for the highest epoch, over more records than former owners can bring in
+late and back to back (each at most one batch), else the answer would depend on where one began.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ EPOCH = "epoch"
 FENCE = "fence"
 # A fence has a key, so that a topic that somebody compacts takes it.
 FENCE_KEY = b"fence"
-# Turns whose late records may stand back to back in front of a reader's first offset.
-_LATE_TURNS = 3
+# Most entries in a mirror's batch (mirror.batch_entries), and so the most that comes late of one owner.
+MOST_ENTRIES = 1_000
+# Records that are looked at before the first one: two late batches of the largest kind fit in, four of the usual.
+LOOKBACK = 2 * MOST_ENTRIES + 100
 # Enough for the year 33658 in ms, and exact in the numbers of a Redis script.
 _DIGITS = 15
 
@@ -68,11 +70,6 @@ def fence_headers(epoch: int) -> Headers:
     return [(FENCE, b"1"), (EPOCH, b"%d" % epoch)]
 
 
-def lookback(batch_entries: int) -> int:
-    """How many records before its first one a reader looks at, when a mirror's batches have `batch_entries`."""
-    return (_LATE_TURNS + 1) * batch_entries
-
-
 def highest(records: Iterable[_HasHeaders]) -> int:
     """The highest epoch in records; 0 when there is none."""
     return max((epoch_of(record.headers) or 0 for record in records), default=0)
@@ -89,10 +86,6 @@ class Epochs(Generic[Place]):
     def __init__(self) -> None:
         self._highest: dict[Place, int] = {}
 
-    def knows(self, place: Place) -> bool:
-        """Whether `begin` was called for it since the positions were last sought."""
-        return place in self._highest
-
     def begin(self, place: Place, highest_before: int) -> None:
         """Reading goes on behind records whose highest epoch is this."""
         self._highest[place] = highest_before
@@ -101,17 +94,16 @@ class Epochs(Generic[Place]):
         """The highest epoch so far of each partition that was begun."""
         return dict(self._highest)
 
-    def forget(self) -> None:
-        """Positions were sought: what stands before them has to be looked at again."""
-        self._highest.clear()
-
     def admit(self, place: Place, records: Iterable[Found]) -> list[Found]:
         """The records that count."""
         kept, self._highest[place] = _split(records, self._highest[place])
         return kept
 
     def admit_runs(self, place: Place, runs: Sequence[Run]) -> list[Run]:
-        """The runs that count. A run is one batch of one sender, so its first record speaks for all of them."""
+        """The runs that count. A run is one batch of one sender, so its first record speaks for all of them.
+
+        Costs a look at one record's headers for each batch.
+        """
         kept = []
         above = self._highest[place]
         for run in runs:

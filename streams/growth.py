@@ -95,10 +95,10 @@ class GrowthLog(LogRange):
         return found
 
     async def _has_records(self, place: Partition, start: int, end: int) -> bool:
-        async with aclosing(self.read(place, start, end)) as chunks:
+        async with aclosing(self.read_counted(place, start, end)) as chunks:
             async for _chunk in chunks:
                 return True
-        return False  # only marks of transactions
+        return False  # only marks of transactions, or what does not count
 
     async def rows(self, place: Partition, newest: Callable[[bytes | None, bytes], bytes]) -> dict[bytes, bytes]:
         """What stands in a changelog's partition: of each key the version that `newest` prefers."""

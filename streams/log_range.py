@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from contracts.errors import ServerMissing
+from streams.epochs import LOOKBACK, Epochs
 from streams.kafka_admin import Admin
 from streams.kafka_connection import not_ready, patiently
 from streams.kafka_log import OffsetGone
@@ -94,6 +95,37 @@ class LogRange(Admin):
             OffsetGone: retention has removed the records at `start`, or the log ends before `end` (recreated).
             ServerMissing: the broker does not answer, or a transaction stays open.
         """
+        async with aclosing(self._answers_of(place, start, end)) as answers:
+            async for begin, runs in answers:
+                for chunk in chunks_of(*place, runs, begin=begin, limit=CHUNK_RECORDS):
+                    yield chunk
+
+    async def read_counted(self, place: Partition, start: int, end: int) -> AsyncGenerator[RecordChunk, None]:
+        """The same of a mirrored topic: without what a mirror's former owner sent too late, and without fences.
+
+        What it leaves out does not depend on `start` (`streams.epochs`).
+        """
+        epochs: Epochs[Partition] = Epochs()
+        epochs.begin(place, await self.highest_before(place, start))
+        async with aclosing(self._answers_of(place, start, end)) as answers:
+            async for begin, runs in answers:
+                for chunk in chunks_of(*place, epochs.admit_runs(place, runs), begin=begin, limit=CHUNK_RECORDS):
+                    yield chunk
+
+    async def highest_before(self, place: Partition, offset: int) -> int:
+        """The highest epoch in the LOOKBACK offsets before an offset, as far as the log reaches back; 0 for none."""
+        epochs: Epochs[Partition] = Epochs()
+        epochs.begin(place, 0)
+        begin = max((await self.begin_offsets([place]))[place], offset - LOOKBACK)
+        # Retention may remove what was to be looked at: nobody's late records stand there any more.
+        with suppress(OffsetGone):
+            async with aclosing(self._answers_of(place, begin, offset)) as answers:
+                async for _begin, runs in answers:
+                    epochs.admit_runs(place, runs)
+        return epochs.highest()[place]
+
+    async def _answers_of(self, place: Partition, start: int, end: int) -> AsyncGenerator[tuple[int, list[Run]], None]:
+        """The runs of each answer, and the offset that it was asked from."""
         at, empty = start, 0
         fetch = asyncio.ensure_future(self._next(place, at, 1)) if at < end else None
         try:
@@ -105,8 +137,7 @@ class LogRange(Admin):
                 fetch = asyncio.ensure_future(self._next(place, at, wait_ms)) if at < end else None
                 for _turn in range(_TURNS):
                     await asyncio.sleep(0)
-                for chunk in chunks_of(*place, _before(answer.runs, end), begin=begin, limit=CHUNK_RECORDS):
-                    yield chunk
+                yield begin, _before(answer.runs, end)
         finally:
             if fetch is not None:
                 fetch.cancel()

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from streams.epochs import Epochs
+from streams.epochs import MOST_ENTRIES, Epochs
 from streams.records import Partition, Record
 
 # The header of a record whose entry waited because its tenant was over its quota.
@@ -31,7 +31,7 @@ PARKED = "parked"
 
 # Records of each partition that a new owner reads at least: several batches, since a batch may go to one partition, and
 # late ones of former owners may stand behind it.
-TAIL_COUNT = 4_000
+TAIL_COUNT = 4 * MOST_ENTRIES
 # What Redis may have forgotten beyond its stored position when it restarts (appendfsync everysec: up to two seconds).
 _FORGOTTEN_MS = 10_000
 # For so long after a restart of Redis relays may publish again what it forgot.

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from contracts.names import Stream, kafka_topic, redis_stream, topic_of
 from runtime.logs import get_logger
 from streams import kafka_transactions, mirror_tails
-from streams.epochs import FENCE_KEY, fence_headers, lookback
+from streams.epochs import FENCE_KEY, fence_headers
 from streams.kafka_connection import not_ready
 from streams.kafka_log import Cluster, Partition, partition_for
 from streams.kafka_producer import Producer
@@ -116,7 +116,6 @@ class Session:
         self._position = START
         self._trimming = Trimming(shared, stream)
         self._parking = Parking(shared, stream, lease)
-        self._tail_count = max(TAIL_COUNT, lookback(settings.mirror.batch_entries))
         self._count = next_read_count(0, 0, 0, settings.mirror.batch_entries)
         self._watched_s = self._looked_s = 0.0
         self._memory = Memory()
@@ -196,11 +195,11 @@ class Session:
         return True
 
     async def _remembered(self) -> Memory:
-        return await mirror_tails.remembered(self._cluster, self._topic, self._partitions, self._tail_count)
+        return await mirror_tails.remembered(self._cluster, self._topic, self._partitions, TAIL_COUNT)
 
     async def _remember_back_to(self, first: StreamId) -> None:
         self._memory = await mirror_tails.deeper(
-            self._cluster, self._topic, self._partitions, self._memory, first, count=self._tail_count
+            self._cluster, self._topic, self._partitions, self._memory, first, count=TAIL_COUNT
         )
 
     async def _step(self) -> Ending | None:

@@ -66,7 +66,7 @@ class Source:
                         yield chunk
         begin = max(start, self.archived)
         if begin < end:
-            async with aclosing(self.log.read(self.place, begin, end)) as chunks:
+            async with aclosing(self.log.read_counted(self.place, begin, end)) as chunks:
                 async for chunk in chunks:
                     yield chunk
 

@@ -9,7 +9,9 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.settings import KafkaSettings
 from streams.batches import BatchConsumer
+from streams.source_epochs import SourceEpochs
 
 PLACE = TP("t", 0)
 
@@ -29,6 +31,7 @@ def test_what_is_committed_is_the_acknowledged_prefix_of_what_was_delivered(
     consumer._acked_index = defaultdict(set)
     consumer._acked = defaultdict(list)
     consumer._committed_offset = defaultdict(lambda: None)
+    consumer._epochs = SourceEpochs(KafkaSettings(), ())
     # Chunks of some records, with gaps between them: compacted records, marks of transactions.
     last, delivered = -1, []
     for records, gap in chunks:

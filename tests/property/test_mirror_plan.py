@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.epochs import admitted, fence_headers, highest, lookback
+from streams.epochs import admitted, fence_headers, highest
 from streams.mirror_parking import split
 from streams.mirror_plan import PARKED, START, Memory, StreamId, next_read_count, parse_id, start_after
 from streams.mirror_record import Mirrored
@@ -17,7 +17,7 @@ from streams.redis_log import Entry
 PARTITIONS = 3
 BATCH = 5
 # What a new owner, or a reader in the middle, looks at of each partition.
-TAIL = lookback(BATCH)
+TAIL = 4 * BATCH
 TENANTS = ("a", "b")
 # Former owners whose batches may be late at the same time; see `streams.epochs`.
 ASLEEP = 2

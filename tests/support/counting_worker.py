@@ -99,7 +99,7 @@ def build(settings: Settings) -> HeadraceApp:
     app.settings_in_use = settings
     metrics, health, clock = Metrics(), Health(needs=("reading",)), SystemClock()
     source = kafka_topic(settings.prefix, Topic.TOOLS)
-    batches.install(app, settings.kafka, [source], lambda: health.set_ready("reading", ok=True))
+    batches.install(app, settings.kafka, {source: True}, lambda: health.set_ready("reading", ok=True))
     app.outlet, app.burial = Outlet(settings.kafka, clock), Burial(settings.postgres)
     app.metrics = metrics
     app.web_service = WorkerWeb(settings.worker.host, lambda: app.conf.web_port, health, metrics, lambda _app: None)

@@ -21,8 +21,10 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.utils.logging import CompositeLogger
 
+from runtime.settings import KafkaSettings
 from streams.batches import BatchConsumer
 from streams.log_ends import EndSeen, LogEnds
+from streams.source_epochs import SourceEpochs
 from tests.support.aio import run
 from tests.support.chunks import LogRecord
 
@@ -78,6 +80,7 @@ class Acknowledged:
         self.consumer._acked_index = defaultdict(set)
         self.consumer._acked = defaultdict(list)
         self.consumer._committed_offset = defaultdict(lambda: None)
+        self.consumer._epochs = SourceEpochs(KafkaSettings(), ())
         self.consumer.in_transaction = False
         self.answers = [True]
         self.asked: list[dict[TP, int]] = []
