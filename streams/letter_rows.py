@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from streams.letter_filter import LetterFilter
     from streams.postgres import Connection, Row
 
-# Held by the control process whose turn it is to send: "requeuer" in ASCII, as a signed 64-bit integer.
-REQUEUER_LOCK = int.from_bytes(b"requeuer", "big", signed=True)
 _EXPORT_ROWS = 500
 
 _LETTER = """letter.id, letter.source, letter.stream, letter.state, letter.waiting, letter.tenant_id, letter.event_type,
@@ -48,12 +46,7 @@ LEFT JOIN LATERAL (
     FROM headrace.dead_letter AS letter WHERE letter.requeue_id = requeue.id
 ) AS counted ON true
 WHERE {condition} ORDER BY requeue.id DESC LIMIT $1"""
-_REQUEUER_RUNS = """
-SELECT EXISTS (
-    SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
-    WHERE locktype = 'advisory' AND granted AND datname = current_database() AND objsubid = 1
-        AND (classid::bigint << 32) | objid::bigint = $1
-)"""
+_REQUEUER_RUNS = "SELECT until > clock_timestamp() FROM headrace.requeuer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +194,7 @@ async def requeue(connection: Connection, requeue_id: int) -> Requeue | None:
 
 async def requeuer_runs(connection: Connection) -> bool:
     """Whether a control process is there that sends what is requeued."""
-    return bool(await connection.fetchval(_REQUEUER_RUNS, REQUEUER_LOCK))
+    return bool(await connection.fetchval(_REQUEUER_RUNS))
 
 
 def _letter(row: Row) -> Letter:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 ROW_GONE = "RowGone"
 SEND_REFUSED = "SendRefused"
 
+_LEAD = """
+UPDATE headrace.requeuer SET owner = $1, until = clock_timestamp() + make_interval(secs => $2)
+WHERE owner = $1 OR until < clock_timestamp() RETURNING owner"""
+_STEP_BACK = "UPDATE headrace.requeuer SET until = '-infinity' WHERE owner = $1"
 _OPEN = """
 SELECT requeue.id, requeue.rate_per_s,
     count(*) FILTER (WHERE letter.waiting) AS waiting,
@@ -100,6 +104,16 @@ class UnsentRow(NamedTuple):
     seq: int
     outbox_id: OutboxId
     created_at: datetime
+
+
+async def lead(connection: Connection, owner: str, lease_s: float) -> bool:
+    """Whether `owner` is the one to send, for `lease_s` from now: it was, or nobody is any more."""
+    return await connection.fetchval(_LEAD, owner, lease_s) is not None
+
+
+async def step_back(connection: Connection, owner: str) -> None:
+    """Let another one lead at once."""
+    await connection.execute(_STEP_BACK, owner)
 
 
 async def open_requeues(connection: Connection) -> list[OpenRequeue]:

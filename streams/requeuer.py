@@ -11,7 +11,7 @@ topic, or the row of the outbox, which the relay then publishes. One turn:
 4. note      that they have left.
 
 A crash between two steps repeats 3: what arrives twice is at or below the highest number that its consumer has seen,
-and is passed over. So several requeuers do no harm either, not even one that was paused; a lock in the database only
+and is passed over. So several requeuers do no harm either, not even one that was paused; a lease in the database only
 keeps them from doing the same work. Nothing of a consumer leaves before an earlier number of it has: it would be passed
 over then. A consumer whose topic cannot be reached waits alone.
 """
@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from contracts.errors import SendRefused, ServerMissing
 from contracts.names import Consumer, retry_topic
@@ -32,7 +34,6 @@ from streams import letter_moves, outbox_table, postgres, requeue_plan, requeue_
 from streams.dead_letters import RELAY
 from streams.kafka_outlet import Outlet
 from streams.letter_moves import Order
-from streams.letter_rows import REQUEUER_LOCK
 from streams.records import Outgoing
 from streams.requeue_table import ROW_GONE, SEND_REFUSED, OpenRequeue, UnsentRecord, UnsentRow
 
@@ -48,6 +49,8 @@ _log = get_logger(__name__)
 # Pause between two turns while letters are out (at least as long as a turn takes), and while none is.
 BUSY_S = 0.2
 IDLE_S = 1.0
+# Another one takes over this long after the last sign of life of the one that leads.
+LEASE_S = 10.0
 # Letters in memory at once: their payloads may be 1 MiB each.
 SEND_LETTERS = 64
 ROW_LETTERS = 500
@@ -68,7 +71,9 @@ class Requeuer:
         self._metrics = metrics
         self._kafka = Outlet(settings.kafka, clock)
         self._connection: Connection | None = None
+        self._owner = uuid4().hex
         self._leads = False
+        self._asked_s = -LEASE_S
         self._paces: dict[int, Pace] = {}
         # Consumers whose topic could not be reached: failures in a row, and when to try again (monotonic seconds).
         self._away: dict[str, tuple[int, float]] = {}
@@ -105,7 +110,10 @@ class Requeuer:
             await self.close()
 
     async def close(self) -> None:
-        """Let go of the turn and of all connections; may be called twice."""
+        """Let another one lead, and close all connections; may be called twice."""
+        if self._leads and self._connection is not None:
+            with suppress(ServerMissing), postgres.translated(self._settings.postgres):
+                await requeue_table.step_back(self._connection, self._owner)
         await self._disconnect()
         await self._kafka.stop()
 
@@ -125,10 +133,12 @@ class Requeuer:
         return bool(sent or requeues)
 
     async def _takes_turn(self, connection: Connection) -> bool:
-        if not self._leads:
-            # Held until this connection ends.
-            self._leads = bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", REQUEUER_LOCK))
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._asked_s + LEASE_S / 3:
+            self._leads = await requeue_table.lead(connection, self._owner, LEASE_S)
             self._metrics.leads.set(self._leads)
+            # One that does not lead asks with each turn.
+            self._asked_s = now_s if self._leads else -LEASE_S
         return self._leads
 
     async def _number(self, connection: Connection, requeue: OpenRequeue) -> None:
@@ -241,9 +251,9 @@ class Requeuer:
         return self._connection
 
     async def _disconnect(self) -> None:
-        """Give the lock and the connection back; nothing is half done on it."""
+        """Give the connection back; nothing is half done on it."""
         connection, self._connection = self._connection, None
-        self._leads = False
+        self._leads, self._asked_s = False, -LEASE_S
         self._metrics.leads.set(0)
         if connection is not None:
             await postgres.close(connection)

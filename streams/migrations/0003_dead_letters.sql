@@ -27,6 +27,14 @@ CREATE TABLE headrace.requeue_number (
     PRIMARY KEY (source, partition)
 ) WITH (fillfactor = 50);
 
+-- Whose turn it is to send, and until when it need not be asked again. It only saves work: two senders do no harm.
+CREATE TABLE headrace.requeuer (
+    one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row),
+    owner text NOT NULL DEFAULT '',
+    until timestamptz NOT NULL DEFAULT '-infinity'
+) WITH (fillfactor = 50);
+INSERT INTO headrace.requeuer DEFAULT VALUES;
+
 ALTER TABLE headrace.dead_letter DROP CONSTRAINT dead_letter_state_check;
 UPDATE headrace.dead_letter SET state = 'recovered' WHERE state = 'resolved';
 ALTER TABLE headrace.dead_letter

@@ -114,7 +114,6 @@ def test_a_control_process_that_slept_through_another_ones_work_changes_nothing(
             await asked(settings, letters)
             with control(settings, "frozen") as sleeper:
                 await asyncio.to_thread(os.waitpid, sleeper.pid, os.WUNTRACED)
-                await _disconnected(settings)  # as PostgreSQL does with a client whose machine is gone
                 with control(settings, "none"):
                     published = await drained(settings, consumer)
                     sleeper.send_signal(signal.SIGCONT)
@@ -124,15 +123,6 @@ def test_a_control_process_that_slept_through_another_ones_work_changes_nothing(
         _one_effect_each(consumer, published)
 
     run(main(), 2 * DEADLINE_S)
-
-
-async def _disconnected(settings: Settings) -> None:
-    connection = await asyncpg.connect(settings.postgres.url)
-    await connection.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE application_name = 'headrace requeuer' AND datname = current_database()"
-    )
-    await connection.close()
 
 
 def _one_effect_each(consumer: RuleKeepingConsumer, published: list[int]) -> None:
