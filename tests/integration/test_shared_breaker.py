@@ -93,6 +93,13 @@ def more(permits: list[tuple[Breaker, int]], got: list[tuple[Breaker, int]]) -> 
     return permits
 
 
+async def probes(of: list[Process]) -> list[tuple[Breaker, int]]:
+    """All that a half open breaker gives."""
+    permits: list[tuple[Breaker, int]] = []
+    await until(lambda: len(more(permits, passed(of, 1))) == 3)
+    return permits
+
+
 def states(of: list[Process]) -> list[State]:
     return [process.breaker.state for process in of]
 
@@ -171,6 +178,26 @@ def test_a_process_that_starts_while_the_others_are_open_opens_too(settings: Set
                 await until(lambda: states(more) == [State.OPEN] * 3)
 
     run(body())
+
+
+def test_a_redis_that_forgets_everything_closes_nobody_and_the_breakers_still_recover(settings: Settings):
+    async def body() -> None:
+        redis = RedisLog(settings.redis, settings.prefix, client_name="test")
+        keys = [f"{{{settings.prefix}:breaker:shop}}:{kind}" for kind in ("votes", "probe", "state")]
+        async with processes(settings, 3, open_s=1.0, open_max_s=1.0) as all_:
+            for _ in range(2):
+                fail(all_[0].breaker)
+                fail(all_[1].breaker)
+                await until(lambda: states(all_) == [State.OPEN] * 3)
+                await redis.call("DEL", *keys)
+                await asyncio.sleep(4 * EVERY_S)
+                assert states(all_) == [State.OPEN] * 3
+                for breaker, permit in await probes(all_):
+                    breaker.succeeded(permit, 0.01)
+                await until(lambda: states(all_) == [State.CLOSED] * 3)
+        await redis.close()
+
+    run(body(), 60)
 
 
 def test_a_frozen_redis_stops_no_call_and_each_process_then_probes_alone(settings: Settings, tmp_path: Path):
