@@ -1,4 +1,4 @@
-"""A worker that tells a failing shop of orders, killed at random: each order told, in order, with one effect each."""
+"""A worker that tells a failing shop of orders, killed at random: each order told, in order, dead letters included."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from contracts.names import Topic, kafka_topic
 from headrace.servers.probes import free_port
 from runtime.clock import SystemClock
 from runtime.settings import Settings
-from streams import topics
+from streams import letter_moves, topics
 from streams.kafka_log import Cluster, Outgoing
 from streams.kafka_producer import Producer
+from streams.letter_filter import LetterFilter
+from streams.letter_moves import Order
 from tests.support import failing_shop as shop_does
 from tests.support.aio import run
+from tests.support.control import running, with_control
 from tests.support.failing_shop import Deed, FailingShop, Told, failing_shop
 from tests.support.processes import WORKER, Process, process, until_ready
 
@@ -145,6 +148,7 @@ def test_killed_at_random_and_failed_in_every_way_it_tells_each_order_in_order(s
             with process(WORKER, chosen, tmp_path / "worker.log") as worker:
                 await ready(chosen)
                 await kill_and_check(shop, chosen, worker)
+                await give_back(shop, chosen, worker)
                 assert await asyncio.to_thread(worker.stop) == 0
 
     run(main(), timeout_s=220)
@@ -170,6 +174,27 @@ async def kill_and_check(shop: FailingShop, settings: Settings, worker: Process)
     assert set(shop.taken) == {key_of(n, status) for n in range(ORDERS) for status in STATUSES} - refused
     assert in_order(shop)
     assert max(shop.repeats.values()) > 1, "nothing failed: the test proves nothing"
+
+
+async def give_back(shop: FailingShop, settings: Settings, worker: Process) -> None:
+    """The shop takes everything now: letters are requeued, and the worker is killed while they come back."""
+    shop.always = shop_does.status(200, after_s=0.1)
+    connection = await asyncpg.connect(settings.postgres.url)
+    try:
+        order = Order("ann", "the shop takes them now", 1000)
+        assert await letter_moves.requeue(connection, LetterFilter(source="adapter"), order, rate_per_s=1000)
+        async with running(with_control(settings)), asyncio.timeout(90):
+            await asyncio.sleep(0.5)
+            worker.kill()
+            worker.start()
+            await ready(settings)
+            unsettled = "SELECT count(*) FROM headrace.dead_letter WHERE state <> 'recovered'"
+            while await connection.fetchval(unsettled):  # noqa: ASYNC110  others work
+                await asyncio.sleep(0.2)
+    finally:
+        await connection.close()
+    assert set(shop.taken) == {key_of(n, status) for n in range(ORDERS) for status in STATUSES}
+    assert in_order(shop)
 
 
 async def ready(settings: Settings) -> None:
