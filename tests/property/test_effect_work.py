@@ -16,16 +16,19 @@ from tests.support.aio import run
 from tests.support.effects import DEAD, LATER, NOT_NOW, EffectBench
 
 OUTCOMES = st.sampled_from([Done(), Done(), Done(), LATER, LATER, NOT_NOW, DEAD])
-STEPS = st.sampled_from(["read", "read", "flush", "pass", "pass", "half", "die"])
+STEPS = st.sampled_from(["read", "read", "back", "again", "flush", "pass", "pass", "half", "die"])
 AGGREGATES = st.sampled_from("xyz")
 TRIES = 3
 
 
 class World:
-    """A log of values, and a worker that reads it."""
+    """A log of values, letters that come back, and a worker that reads both."""
 
     def __init__(self, values: list[str], data: st.DataObject) -> None:
         self.values, self.data, self.read_to = values, data, 0
+        # Numbers on the retry topic, repeats and all; up to where it was acknowledged and read.
+        self.sent: list[int] = []
+        self.sent_count = self.back_to = self.back_read_to = 0
         quota = data.draw(st.sampled_from([0.0, 2.0]))
         self.bench = EffectBench(tries=TRIES, tenant_per_s=quota, tenant_burst=2)
         self.bench.shop.script = lambda _record, _which: cast("Outcome", data.draw(OUTCOMES))
@@ -34,15 +37,36 @@ class World:
         """Something happens."""
         if step == "read":
             await self.read(self.data.draw(st.integers(1, 5)))
+        elif step in ("back", "again"):
+            await self.come_back(again=step == "again")
         elif step == "flush":
             await self.bench.flush()
+            self.back_to = self.back_read_to
         elif step == "pass":
             await self.bench.pass_s(self.data.draw(st.sampled_from([0.1, 1.0, 3600.0])))
+            self.back_to = self.back_read_to
         else:
             if step == "half":
                 self.bench.half_a_flush()
             await self.bench.die()
             self.read_to = self.bench.acknowledged_to + 1  # the log is read again from what was acknowledged
+            self.back_read_to = self.back_to
+
+    async def come_back(self, *, again: bool) -> None:
+        """One more letter is sent, or the sender repeats the last ones; then the retry topic is read to its end."""
+        if again:
+            self.sent += self.sent[-3:]
+        else:
+            self.sent_count += 1
+            self.sent.append(self.sent_count)
+        await self.read_back()
+
+    async def read_back(self) -> None:
+        """Read the retry topic to its end. Letter n is `xyz`[n % 3]'s, and has the id 100 + n."""
+        found = [(n, f"{'xyz'[n % 3]}:letter{n}", 1000 + n, 100 + n) for n in self.sent[self.back_read_to :]]
+        if found:
+            await self.bench.take_back(*found)
+        self.back_read_to = len(self.sent)
 
     async def read(self, count: int) -> None:
         """Read on."""
@@ -55,7 +79,8 @@ class World:
         """From now on every call succeeds."""
         self.bench.shop.script = lambda _record, _which: Done()
         await self.read(len(self.values))
-        for _ in range(3 * len(self.values)):
+        await self.read_back()
+        for _ in range(3 * (len(self.values) + self.sent_count)):
             await self.bench.pass_s(3600.0)
 
 
@@ -72,13 +97,18 @@ def test_nothing_is_lost_and_no_aggregate_is_out_of_order(aggregates: list[str],
 
         bench = world.bench
         assert bench.acknowledged_to == len(values) - 1
-        ended = set(bench.shop.done) | {letter.payload.decode() for letter in bench.letters}
-        assert ended == set(values), "lost"
+        dead = {letter.payload.decode() for letter in bench.letters}
+        letters = {f"{'xyz'[n % 3]}:letter{n}": n for n in range(1, world.sent_count + 1)}
+        assert set(bench.shop.done) | dead == {*values, *letters}, "lost"
+        told = {one.seq for one in bench.recovered}
+        assert told | {letter.requeue_seq for letter in bench.letters} >= set(letters.values()), "not told of"
+        assert told <= {letters[name] for name in bench.shop.done if name in letters}, "told of too soon"
         assert not [key for key, _ in bench.store.items(0) if b"later" in key], "rows that nobody needs"
         first_done: dict[str, list[int]] = defaultdict(list)
         for name in dict.fromkeys(bench.shop.done):
             aggregate, _, at = name.partition(":")
-            first_done[aggregate].append(int(at))
+            if name not in letters:
+                first_done[aggregate].append(int(at))
         assert all(order == sorted(order) for order in first_done.values()), "out of order"
 
     run(scenario())
