@@ -68,7 +68,7 @@ def state(found: OutboxState, now: datetime) -> Rows:
         ("on hold for their tenant", f"{found.held_rows:,}"),
         ("on hold behind a dead letter", f"{found.blocked_rows:,}"),
         ("Redis was exchanged", rewound),
-        ("Redis was last looked at", _age(found.checkpoint_at, now) or "never: no relay has run"),
+        ("Redis was last looked at", _age(found.noted_at, now) or "never: no relay has run"),
     ]
 
 

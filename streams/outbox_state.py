@@ -24,7 +24,7 @@ FROM (
 LEFT JOIN headrace.dead_letter d ON d.outbox_id = s.outbox_id AND d.outbox_created_at = s.created_at
 ORDER BY s.stopped_at LIMIT $1"""
 _REDIS = """
-SELECT rewinds, rewound_at, (SELECT max(at) FROM headrace.redis_checkpoint) AS checkpoint_at
+SELECT rewinds, rewound_at, (SELECT max(at) FROM headrace.redis_note) AS noted_at
 FROM headrace.redis_server"""
 
 
@@ -46,7 +46,7 @@ class OutboxState(NamedTuple):
 
     `waiting_rows` are about to be published, the oldest for `oldest_s` seconds; `held_rows` wait for their tenant,
     `blocked_rows` behind a stop. Rows were armed again `rewinds` times because of Redis, last at `rewound_at`; how far
-    Redis has come was last noted at `checkpoint_at`, about a second ago while a relay runs.
+    Redis has come was last noted at `noted_at`, about a second ago while a relay runs.
     """
 
     waiting_rows: int
@@ -55,7 +55,7 @@ class OutboxState(NamedTuple):
     blocked_rows: int
     rewinds: int
     rewound_at: datetime | None
-    checkpoint_at: datetime | None
+    noted_at: datetime | None
 
 
 async def state(connection: Connection) -> OutboxState:
@@ -70,7 +70,7 @@ async def state(connection: Connection) -> OutboxState:
         held.blocked,
         redis["rewinds"],
         redis["rewound_at"],
-        redis["checkpoint_at"],
+        redis["noted_at"],
     )
 
 

@@ -7,7 +7,7 @@ is sent (`RedisLog.trust`). So whenever a connection was lost, and at the start,
              same process, and no stream went back      go on
              else    arm the rows again that it may lack (`streams.rewind_plan` says since when), in one transaction
                      that waits for all batches under way, then go on: order within each aggregate holds
-    note     once a second, how far the streams have come: a checkpoint to compare with
+    note     once a second, how far the streams have come, to compare with
 
 A Redis that loses entries without a restart (FLUSHALL) is found by the next `note`.
 """
@@ -20,7 +20,7 @@ from contracts.names import Stream, redis_stream
 from runtime.lag import parse_stage, total
 from runtime.logs import get_logger
 from streams import rewind_plan, rewind_table
-from streams.rewind_plan import Checkpoint
+from streams.rewind_plan import Note
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -48,7 +48,7 @@ class RelayRewind:
         self._redis = redis
         self._metrics = metrics
         self._clock = clock
-        self._noted: Checkpoint | None = None
+        self._noted: Note | None = None
         self._due_s = 0.0
 
     async def settle(self, connection: Connection) -> None:
@@ -64,7 +64,7 @@ class RelayRewind:
         last_ids = await self._last_ids()
         async with connection.transaction():
             server = await rewind_table.locked_server(connection)
-            known = await rewind_table.checkpoints(connection)
+            known = await rewind_table.notes(connection)
             lost = [each.at for each in known if rewind_plan.went_back(each, last_ids)]
             since = rewind_plan.lost_since(known, last_ids) if lost or server.run_id != run_id else None
             if since is None:
@@ -78,7 +78,7 @@ class RelayRewind:
         await self._redis.trust(run_id)
 
     async def note(self, connection: Connection) -> None:
-        """Store a checkpoint when it is time.
+        """Store a note when it is time.
 
         Raises:
             ServerMissing: a stream went back; `settle` is next.
@@ -91,7 +91,7 @@ class RelayRewind:
         last_ids = await self._last_ids()
         if self._noted is not None and rewind_plan.went_back(self._noted, last_ids):
             raise self._redis.missing("a stream has come less far than a second ago", "see who emptied it")
-        self._noted = Checkpoint(at, last_ids, await self._mirrored_to(at))
+        self._noted = Note(at, last_ids, await self._mirrored_to(at))
         await rewind_table.keep(connection, self._noted)
         going = rewind_plan.superfluous(await rewind_table.times(connection), at, self._history_s)
         if going:

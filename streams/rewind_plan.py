@@ -4,8 +4,8 @@ Redis loses a suffix: with everysec the last second before a crash, with a failo
 with an emptied disk all. Entry and marker of a row are written together, so they vanish together: rows that are
 published again are no-ops for Redis where it still has them.
 
-    checkpoints   c1 ... c2 ... c3 ... c4 | crash       each: PostgreSQL's time, and the highest id of each stream
-    Redis now     ids of c2 <= its own < ids of c3  =>  nothing that was published before c2 is lost
+    notes       n1 ... n2 ... n3 ... n4 | crash       each: PostgreSQL's time, and the highest id of each stream
+    Redis now   ids of n2 <= its own < ids of n3  =>  nothing that was published before n2 is lost
 
 What a mirror had brought to Kafka before needs not come again either, whatever Redis lost: Kafka has it.
 """
@@ -18,13 +18,13 @@ from datetime import datetime, timedelta
 
 # A row is marked, by PostgreSQL's clock, after it is in Redis; this is for a clock that was set back, or another's.
 MARGIN = timedelta(seconds=2)
-# Checkpoints are told apart by the second at first, by the minute later.
+# Notes are told apart by the second at first, by the minute later.
 FINE = timedelta(minutes=2)
 COARSE_S = 60
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class Note:
     """The highest id of each stream, read after `at`, and until when all was in Kafka (None: nobody said)."""
 
     at: datetime
@@ -32,27 +32,27 @@ class Checkpoint:
     mirrored_to: datetime | None = None
 
 
-def went_back(checkpoint: Checkpoint, last_ids: Mapping[str, str]) -> bool:
-    """Whether a stream has come less far than at the checkpoint; one that is not named has come nowhere."""
-    return any(place(last_ids.get(stream, "0-0")) < place(at) for stream, at in checkpoint.last_ids.items())
+def went_back(note: Note, last_ids: Mapping[str, str]) -> bool:
+    """Whether a stream has come less far than at the note; one that is not named has come nowhere."""
+    return any(place(last_ids.get(stream, "0-0")) < place(at) for stream, at in note.last_ids.items())
 
 
-def lost_since(checkpoints: Sequence[Checkpoint], last_ids: Mapping[str, str]) -> datetime | None:
-    """From which time of marking on rows may be lost; None when nothing can be known, as there is no checkpoint.
+def lost_since(notes: Sequence[Note], last_ids: Mapping[str, str]) -> datetime | None:
+    """From which time of marking on rows may be lost; None when nothing can be known, as there is no note.
 
     Args:
-        checkpoints: newest first.
+        notes: newest first.
         last_ids: the highest ids now.
     """
-    if not checkpoints:
+    if not notes:
         return None
-    kept = next((each for each in checkpoints if not went_back(each, last_ids)), checkpoints[-1])
-    since = max(kept.at, checkpoints[0].mirrored_to or kept.at)
+    kept = next((each for each in notes if not went_back(each, last_ids)), notes[-1])
+    since = max(kept.at, notes[0].mirrored_to or kept.at)
     return since - MARGIN
 
 
 def superfluous(times: Iterable[datetime], now: datetime, history_s: float) -> list[datetime]:
-    """Which checkpoints can go: older than the history, and of older minutes all but the first.
+    """Which notes can go: older than the history, and of older minutes all but the first.
 
     One is kept beyond the history, so that all of it is covered.
     """

@@ -1,4 +1,4 @@
-"""The relay's statements on checkpoints of Redis, and on rows that Redis has to get again. No decision is made here."""
+"""The relay's statements on notes of Redis, and on rows that Redis has to get again. No decision is made here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from streams.rewind_plan import Checkpoint
+from streams.rewind_plan import Note
 
 if TYPE_CHECKING:
     from streams.postgres import Connection
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 _CHUNK_IDS = 50_000
 
 _KEEP = """
-INSERT INTO headrace.redis_checkpoint (at, last_ids, mirrored_to) VALUES ($1, $2::text::json, $3)
+INSERT INTO headrace.redis_note (at, last_ids, mirrored_to) VALUES ($1, $2::text::json, $3)
 ON CONFLICT (at) DO NOTHING"""
-_ALL = "SELECT at, last_ids::text AS last_ids, mirrored_to FROM headrace.redis_checkpoint ORDER BY at DESC"
+_ALL = "SELECT at, last_ids::text AS last_ids, mirrored_to FROM headrace.redis_note ORDER BY at DESC"
 # Also keeps two relays from beginning again at the same time.
 _SERVER = "SELECT run_id, rewinds, from_id FROM headrace.redis_server FOR UPDATE"
 _AGREE = "UPDATE headrace.redis_server SET run_id = $1"
@@ -60,25 +60,25 @@ async def now(connection: Connection) -> datetime:
     return at
 
 
-async def checkpoints(connection: Connection) -> list[Checkpoint]:
+async def notes(connection: Connection) -> list[Note]:
     """All that are kept, newest first."""
     rows = await connection.fetch(_ALL)
-    return [Checkpoint(row["at"], json.loads(row["last_ids"]), row["mirrored_to"]) for row in rows]
+    return [Note(row["at"], json.loads(row["last_ids"]), row["mirrored_to"]) for row in rows]
 
 
-async def keep(connection: Connection, checkpoint: Checkpoint) -> None:
-    """Store a checkpoint."""
-    await connection.execute(_KEEP, checkpoint.at, json.dumps(dict(checkpoint.last_ids)), checkpoint.mirrored_to)
+async def keep(connection: Connection, note: Note) -> None:
+    """Store a note."""
+    await connection.execute(_KEEP, note.at, json.dumps(dict(note.last_ids)), note.mirrored_to)
 
 
 async def times(connection: Connection) -> list[datetime]:
-    """When checkpoints were made."""
-    return [row["at"] for row in await connection.fetch("SELECT at FROM headrace.redis_checkpoint")]
+    """When notes were made."""
+    return [row["at"] for row in await connection.fetch("SELECT at FROM headrace.redis_note")]
 
 
 async def drop(connection: Connection, going: list[datetime]) -> None:
-    """Forget checkpoints."""
-    await connection.execute("DELETE FROM headrace.redis_checkpoint WHERE at = ANY($1::timestamptz[])", going)
+    """Forget notes."""
+    await connection.execute("DELETE FROM headrace.redis_note WHERE at = ANY($1::timestamptz[])", going)
 
 
 async def locked_server(connection: Connection) -> Server:

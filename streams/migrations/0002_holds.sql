@@ -72,7 +72,7 @@ CREATE TABLE headrace.tenant_bucket (
 ) WITH (fillfactor = 50);
 
 -- How far each Redis stream had come, by PostgreSQL's clock: a Redis that has come less far since has lost entries.
-CREATE TABLE headrace.redis_checkpoint (
+CREATE TABLE headrace.redis_note (
     at timestamptz PRIMARY KEY,
     -- {stream: highest entry id ever given out}
     last_ids json NOT NULL,

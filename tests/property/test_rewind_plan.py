@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams import rewind_plan
-from streams.rewind_plan import COARSE_S, FINE, MARGIN, Checkpoint
+from streams.rewind_plan import COARSE_S, FINE, MARGIN, Note
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 STREAMS = ("orders", "tools")
@@ -24,19 +24,19 @@ def entry_id(number: int) -> str:
 def test_every_lost_entry_was_marked_after_the_time_found(
     published: list[tuple[int, int]], noted_every: int, lost: tuple[int, int]
 ):
-    """Entries appear one a step and are marked at once; a checkpoint is made every so many steps; a suffix is lost."""
+    """Entries appear one a step and are marked at once; a note is made every so many steps; a suffix is lost."""
     at, count = START, [0, 0]
     marked: list[tuple[datetime, int, int]] = []
-    checkpoints = [Checkpoint(at, dict.fromkeys(STREAMS, "0-0"))]
+    notes = [Note(at, dict.fromkeys(STREAMS, "0-0"))]
     for step, (stream, pause_s) in enumerate(published):
         at += timedelta(seconds=pause_s)
         count[stream] += 1
         marked.append((at, stream, count[stream]))
         if step % noted_every == 0:
             at += timedelta(seconds=1)
-            checkpoints.insert(0, Checkpoint(at, {s: entry_id(n) for s, n in zip(STREAMS, count, strict=True)}))
+            notes.insert(0, Note(at, {s: entry_id(n) for s, n in zip(STREAMS, count, strict=True)}))
     left = [max(0, n - gone) for n, gone in zip(count, lost, strict=True)]
-    since = rewind_plan.lost_since(checkpoints, {s: entry_id(n) for s, n in zip(STREAMS, left, strict=True)})
+    since = rewind_plan.lost_since(notes, {s: entry_id(n) for s, n in zip(STREAMS, left, strict=True)})
     assert since is not None
     assert all(marked_at > since for marked_at, stream, number in marked if number > left[stream])
 
@@ -44,8 +44,8 @@ def test_every_lost_entry_was_marked_after_the_time_found(
 def test_what_is_in_kafka_for_certain_does_not_come_again():
     later = START + timedelta(hours=1)
     known = [
-        Checkpoint(later, {"orders": "9-0"}, mirrored_to=later - timedelta(seconds=3)),
-        Checkpoint(START, {"orders": "1-0"}),
+        Note(later, {"orders": "9-0"}, mirrored_to=later - timedelta(seconds=3)),
+        Note(START, {"orders": "1-0"}),
     ]
     assert rewind_plan.lost_since(known, {"orders": "0-0"}) == later - timedelta(seconds=3) - MARGIN
     assert rewind_plan.lost_since(known, {"orders": "9-0"}) == later - MARGIN
@@ -53,12 +53,12 @@ def test_what_is_in_kafka_for_certain_does_not_come_again():
 
 
 def test_a_stream_that_is_not_there_any_more_went_back():
-    assert rewind_plan.went_back(Checkpoint(START, {"orders": "1-0"}), {})
-    assert not rewind_plan.went_back(Checkpoint(START, {"orders": "9-0"}), {"orders": "10-0"})
+    assert rewind_plan.went_back(Note(START, {"orders": "1-0"}), {})
+    assert not rewind_plan.went_back(Note(START, {"orders": "9-0"}), {"orders": "10-0"})
 
 
 @given(st.sets(st.integers(0, 20_000), max_size=200), st.integers(600, 10_000))
-def test_checkpoints_thin_out_but_none_is_missed_by_more_than_a_minute(seconds: set[int], history_s: int):
+def test_notes_thin_out_but_none_is_missed_by_more_than_a_minute(seconds: set[int], history_s: int):
     now = START + timedelta(seconds=20_000)
     times = [START + timedelta(seconds=second) for second in seconds]
     kept = sorted(set(times) - set(rewind_plan.superfluous(times, now, history_s)))
