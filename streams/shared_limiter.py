@@ -14,7 +14,7 @@ How a check goes:
     take --> queue --> one script call for up to MOST_CHECKS checks; the next one leaves when it is answered
       |                   | no answer within limits.redis_timeout_ms of the oldest check: AWAY
       |                   v
-      +-- AWAY --> in this process, at limit / processes, without waiting --> a PING that is answered: back to Redis
+      +-- AWAY --> in this process, at limit / processes, without waiting --> a PING answered in that time: back
 
 One connection, whatever the load; a check waits at most the timeout, and only those under way when Redis stops do. A
 batch that got no answer may have been charged all the same: limits are never exceeded by that.
@@ -34,6 +34,7 @@ from runtime.logs import get_logger
 if TYPE_CHECKING:
     from reliability.load_metrics import LoadMetrics
     from runtime.clock import Clock
+    from runtime.metrics import Counter
     from runtime.settings import LimitSettings
     from streams.redis_log import RedisLog
 
@@ -127,6 +128,9 @@ class SharedLimiter:
         self._away = False
         self._processes = 1
         self._noted_s = -_NOTE_EVERY_S
+        self._counters: dict[tuple[str, str], Counter] = {}
+        self._local_seconds = metrics.check_seconds.labels("local")
+        self._redis_seconds = metrics.check_seconds.labels("redis")
 
     async def take(self, wants: Sequence[Want], cost: int = 1) -> Verdict:
         """Charge `cost` to every key, or to none of them when one refuses it.
@@ -213,27 +217,39 @@ class SharedLimiter:
 
     def _lost(self, error: Exception) -> None:
         reason = str(error) or f"no answer within {self._settings.redis_timeout_ms:g} ms"
-        _log.warning("rate limits are counted in this process alone", reason=reason, parts=self.parts)
         self._away = True
-        self._waker = asyncio.create_task(self._wait_for_redis(), name="rate-limits-redis")
+        self._waker = asyncio.create_task(self._wait_for_redis(reason), name="rate-limits-redis")
 
-    async def _wait_for_redis(self) -> None:
-        """Ping with the time that a new connection may take; no caller waits for it."""
+    async def _wait_for_redis(self, reason: str) -> None:
+        """Ping until one is answered as quickly as a check has to be; no caller waits for it.
+
+        The first one at once: mostly it was this process that was late. One may take as long as a new connection does.
+        """
+        if await self._answers():
+            self._away = False
+            return
+        _log.warning("rate limits are counted in this process alone", reason=reason, parts=self.parts)
         while self._away:
             await asyncio.sleep(self._settings.retry_redis_s)
-            try:
-                await self._redis.ping()
-            except ServerMissing:
-                continue
-            self._away = False
-            _log.info("rate limits are counted in Redis again")
+            self._away = not await self._answers()
+        _log.info("rate limits are counted in Redis again")
+
+    async def _answers(self) -> bool:
+        began_s = self._clock.monotonic_s()
+        try:
+            await self._redis.ping()
+        except ServerMissing:
+            return False
+        return self._clock.monotonic_s() - began_s <= self._timeout_s
 
     def _observe(self, verdict: Verdict, wants: Sequence[Want], took_s: float) -> None:
         word = "allow" if verdict.allowed else "deny"
         fallback = verdict.local and self._settings.shared
-        decision = f"fallback_{word}" if fallback else word
-        self._metrics.decisions.labels(verdict.scope or wants[0].scope, decision).inc()
-        self._metrics.check_seconds.labels("local" if verdict.local else "redis").observe(took_s)
+        key = verdict.scope or wants[0].scope, f"fallback_{word}" if fallback else word
+        if key not in self._counters:
+            self._counters[key] = self._metrics.decisions.labels(*key)  # a look-up takes longer than the check
+        self._counters[key].inc()
+        (self._local_seconds if verdict.local else self._redis_seconds).observe(took_s)
 
 
 def key_of(root: str, want: Want) -> str:
