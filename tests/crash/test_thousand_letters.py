@@ -34,9 +34,10 @@ from streams.letter_filter import LetterFilter
 from streams.letter_moves import Order
 from tests.support import failing_shop as shop_does
 from tests.support.aio import run
+from tests.support.control import ask
 from tests.support.engine_truth import connected, records_of
 from tests.support.failing_shop import FailingShop, failing_shop
-from tests.support.gateway import free_port
+from tests.support.gateway import free_port, token
 from tests.support.processes import WORKER, process, until_ready
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(420)]
@@ -127,6 +128,16 @@ class Bench:
                 await asyncio.sleep(0.2)
         assert found == count
 
+    async def calls_in_the_table(self) -> int:
+        """Calls in all windows around those that lay ahead."""
+        now = datetime.now(UTC)
+        begin, end = ((now + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ") for minutes in (0, 120))
+        url = f"http://127.0.0.1:{self.ports['worker']}/tables/tool_latency/?from={begin}&to={end}"
+        bearer = token(self.settings("compat", 60.0), TENANT)
+        answer = (await ask(url, headers={"Authorization": f"Bearer {bearer}"})).json
+        assert not answer["partial"]
+        return sum(row["count"] for row in answer["rows"])
+
     async def standing(self) -> dict[tuple[str, str, str], int]:
         return {(r["source"], r["error_class"], r["state"]): r["n"] for r in await self.connection.fetch(STATES)}
 
@@ -187,7 +198,11 @@ def test_a_thousand_failures_of_five_classes_are_recovered_once_their_causes_are
                 async with asyncio.timeout(WAIT_S):
                     while len(shop.repeats) < 4 * EACH or len(await pushed_orders(settings)) < 4 * EACH:  # noqa: ASYNC110
                         await asyncio.sleep(0.2)
-            print(f"recovered: {await bench.standing()}, {took_s:.1f} s with the start of all processes")
+                calls = await bench.calls_in_the_table()
+            after = await bench.standing()
+            print(f"recovered: {after}, {took_s:.1f} s with the start of all processes")
+            assert after == {(source, reason, "recovered"): n for (source, reason, _dead), n in before.items()}
+            assert calls == EACH
             assert {key for key, count in shop.repeats.items() if count > 1} == set()
             assert await pushed_orders(settings) == Counter(expected)
         await connection.close()
