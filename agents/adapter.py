@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agents.adapter_answer import classify, outcome_of
-from agents.adapter_http import AdapterMetrics, ShopClient, opened
+from agents.adapter_http import AdapterMetrics, ShopClient, opened, trust_of
 from agents.adapter_request import aggregate_of, request_of
 from agents.effect import Dead, Done, Reason
 from agents.effect_agent import attach
@@ -29,13 +29,15 @@ from reliability.call import Priority
 from reliability.pools.io import IoPool
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
     from agents.effect import Outcome, Try
     from agents.host import AgentHost
     from contracts.names import Mode
     from reliability.pools.metrics import PoolMetrics
     from reliability.registry import Reliability
     from reliability.stack import Stack
-    from runtime.clock import Clock
     from runtime.metrics import Metrics
     from runtime.settings_adapter import AdapterSettings
     from streams.record_chunk import SourceRecord
@@ -46,13 +48,18 @@ TASK = "order"
 
 
 def register(host: AgentHost, reliability: Reliability, pools: PoolMetrics, metrics: Metrics) -> None:
-    """Attach the agent, unless there is nobody to tell."""
+    """Attach the agent, unless there is nobody to tell.
+
+    Raises:
+        SettingsError: `adapter.ca_file` cannot be read.
+    """
     settings, clock = host.settings.adapter, host.sinks.clock
     if not settings.url:
         return
     stack = reliability.dependency(DEPENDENCY, classify).stack
     pool = IoPool(DEPENDENCY, settings.pool, pools, clock)
-    effect = OrdersToShop(settings, host.settings.contracts.mode, stack, pool, AdapterMetrics(metrics), clock)
+    client = partial(opened, settings, trust_of(settings), AdapterMetrics(metrics), clock)
+    effect = OrdersToShop(settings, host.settings.contracts.mode, stack, pool, client)
     describe = "Order events to the shop system at adapter.url."
     attach(host, Consumer.ADAPTER, Topic.ORDERS, effect, settings.retries, describe=describe)
     host.at_close(effect.close)
@@ -62,11 +69,15 @@ class OrdersToShop:
     """The effect (`agents.effect.Effect`) of this agent; one for all partitions of a worker."""
 
     def __init__(
-        self, settings: AdapterSettings, mode: Mode, stack: Stack, pool: IoPool, metrics: AdapterMetrics, clock: Clock
+        self,
+        settings: AdapterSettings,
+        mode: Mode,
+        stack: Stack,
+        pool: IoPool,
+        client: Callable[[], AbstractAsyncContextManager[ShopClient]],
     ) -> None:
-        """`pool` bounds the calls under way; `close` stops it."""
-        self._settings, self._mode, self._stack, self._pool = settings, mode, stack, pool
-        self._metrics, self._clock = metrics, clock
+        """`pool` bounds the calls under way; `client` is opened with the first one. `close` ends both."""
+        self._settings, self._mode, self._stack, self._pool, self._open = settings, mode, stack, pool, client
         self._resources = AsyncExitStack()
         self._client: ShopClient | None = None
 
@@ -105,5 +116,5 @@ class OrdersToShop:
     async def _opened(self) -> ShopClient:
         # Nothing is awaited on the way: two calls cannot both open one.
         if self._client is None:
-            self._client = await self._resources.enter_async_context(opened(self._settings, self._metrics, self._clock))
+            self._client = await self._resources.enter_async_context(self._open())
         return self._client

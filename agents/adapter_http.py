@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 USER_AGENT = "headrace-adapter"
 _PIECE_BYTES = 16_384
 
+# True: those that the system trusts.
+Trust = ssl.SSLContext | bool
+
 
 class AdapterMetrics:
     """What the shop system answered. How often, and what became of the events: the effect and breaker metrics."""
@@ -100,8 +103,10 @@ class ShopClient:
 
 
 @asynccontextmanager
-async def opened(settings: AdapterSettings, metrics: AdapterMetrics, clock: Clock) -> AsyncIterator[ShopClient]:
-    """A client whose connections are closed after the body."""
+async def opened(
+    settings: AdapterSettings, trust: Trust, metrics: AdapterMetrics, clock: Clock
+) -> AsyncIterator[ShopClient]:
+    """A client whose connections are closed after the body; `trust` is what `trust_of` gave."""
     connector = aiohttp.TCPConnector(
         # As many connections as calls, so that no call waits for one inside of its time.
         limit=settings.pool.slots,
@@ -109,7 +114,7 @@ async def opened(settings: AdapterSettings, metrics: AdapterMetrics, clock: Cloc
         force_close=settings.keepalive_s == 0,
         ttl_dns_cache=int(settings.dns_cache_s),
         use_dns_cache=settings.dns_cache_s > 0,
-        ssl=_trust(settings),
+        ssl=trust,
     )
     session = aiohttp.ClientSession(
         connector=connector,
@@ -125,6 +130,20 @@ async def opened(settings: AdapterSettings, metrics: AdapterMetrics, clock: Cloc
     await asyncio.sleep(0)
 
 
+def trust_of(settings: AdapterSettings) -> Trust:
+    """Which certificates are believed; asked at start, so that a wrong path stops the worker and no order dies of it.
+
+    Raises:
+        SettingsError: `ca_file` cannot be read.
+    """
+    if not settings.ca_file:
+        return True
+    try:
+        return ssl.create_default_context(cafile=settings.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(f"adapter.ca_file: {settings.ca_file} cannot be read as certificates: {error}") from None
+
+
 def without_query(url: str) -> str:
     """The URL as messages show it: a query may hold a secret."""
     parts = urlsplit(url)
@@ -136,14 +155,7 @@ def _credentials(settings: AdapterSettings) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _trust(settings: AdapterSettings) -> ssl.SSLContext | bool:
-    if not settings.ca_file:
-        return True
-    try:
-        return ssl.create_default_context(cafile=settings.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"adapter.ca_file: {settings.ca_file} cannot be read as certificates: {error}") from None
-
-
 def _told(problem: BaseException) -> str:
-    return shown(str(problem) or type(problem).__name__)
+    """The cause, without what aiohttp puts around it: messages are short."""
+    cause = getattr(problem, "certificate_error", None) or getattr(problem, "os_error", None) or problem
+    return shown(str(cause) or type(cause).__name__)

@@ -75,6 +75,15 @@ class AdapterSettings(Group):
             raise ValueError(msg)
         return value
 
+    @field_validator("token")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if not (text.isascii() and text.isprintable() and " " not in text):
+            msg = "must be printable ASCII without spaces or line ends: it goes into a header"
+            raise ValueError(msg)
+        return value
+
     def check_with(self, calls: CallSettings) -> None:
         """Check that a call's own limits come before the last resort, which cannot tell how far it got.
 

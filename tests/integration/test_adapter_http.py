@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import ssl
+import subprocess
 from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from agents.adapter import DEPENDENCY, OrdersToShop
 from agents.adapter_answer import classify
-from agents.adapter_http import AdapterMetrics
+from agents.adapter_http import AdapterMetrics, opened, trust_of
 from agents.effect import Dead, Done, Outcome, RetryLater, Try
+from contracts.errors import SettingsError
 from reliability.dependency import Dependency
 from reliability.pools.io import IoPool
 from reliability.pools.metrics import PoolMetrics
@@ -60,19 +67,21 @@ def told(
     body: Callable[[Bench], Awaitable[None]],
     calls: dict[str, Any] | None = None,
     breaker: dict[str, Any] | None = None,
+    certificate: ssl.SSLContext | None = None,
     **adapter: object,
 ) -> None:
     """Run the body before a shop; the adapter and its policies have these settings."""
 
     async def main() -> None:
-        async with failing_shop() as shop:
+        async with failing_shop(certificate) as shop:
             dependency = {"calls": {**QUICK, **(calls or {})}, "breaker": {**BREAKER, **(breaker or {})}}
             settings = Settings.model_validate({"dependencies": {DEPENDENCY: dependency}})
             metrics, clock = Metrics(), SystemClock()
             policies = Reliability(settings, "test", clock, metrics).dependency(DEPENDENCY, classify)
             chosen = AdapterSettings.model_validate({"url": shop.url, **adapter})
             pool = IoPool(DEPENDENCY, chosen.pool, PoolMetrics(metrics), clock)
-            effect = OrdersToShop(chosen, "strict", policies.stack, pool, AdapterMetrics(metrics), clock)
+            client = partial(opened, chosen, trust_of(chosen), AdapterMetrics(metrics), clock)
+            effect = OrdersToShop(chosen, "strict", policies.stack, pool, client)
             try:
                 await body(Bench(shop, effect, policies))
             finally:
@@ -284,3 +293,51 @@ def test_a_stop_ends_calls_that_hang_and_the_event_is_kept_for_the_next_worker()
         assert (outcome.reason.error_class, outcome.spends) == ("PoolClosed", False)
 
     told(body, pool={"stop_grace_s": 0}, calls={"try_timeout_s": 5, "deadline_s": 20})
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the program openssl to make a certificate")
+def test_only_a_shop_with_a_trusted_certificate_is_told(tmp_path: Path):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    options = ["-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=shop", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", "req", *options, "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+
+    async def refused(bench: Bench) -> None:
+        outcome = await bench.tell()
+        assert isinstance(outcome, RetryLater)
+        assert (outcome.reason.error_class, outcome.spends) == ("EndpointUnreachable", False)
+        assert "certificate verify failed" in outcome.reason.text
+        assert not bench.shop.told
+
+    async def trusted(bench: Bench) -> None:
+        assert await bench.tell() == Done()
+
+    told(refused, certificate=context)
+    told(trusted, certificate=context, ca_file=str(certificate))
+
+
+def test_certificates_that_cannot_be_read_are_told_of_at_start(tmp_path: Path):
+    with pytest.raises(SettingsError, match=r"adapter\.ca_file"):
+        trust_of(AdapterSettings(url="https://shop.example", ca_file=str(tmp_path / "none.pem")))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"url": "shop.example/orders"},
+        {"url": "ftp://shop.example/"},
+        {"url": "https://user:word@shop.example/"},
+        {"url": "https://shop.example/", "token": "two words"},
+        {"url": "https://shop.example/", "token": "a\r\nHost: elsewhere"},
+    ],
+)
+def test_addresses_and_tokens_that_cannot_be_right_are_refused_at_start(wrong: dict[str, str]):
+    with pytest.raises(ValidationError):
+        AdapterSettings.model_validate(wrong)
+
+
+def test_the_last_resort_is_behind_the_limits_that_know_more():
+    with pytest.raises(ValidationError, match=r"adapter\.retries\.call_timeout_s"):
+        Settings.model_validate({"adapter": {"url": "https://shop.example/", "retries": {"call_timeout_s": 15}}})

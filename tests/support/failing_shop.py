@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -34,7 +35,8 @@ Deed = Callable[["Told", asyncio.StreamWriter], Awaitable[None]]
 class FailingShop:
     """Answers 200, unless `deeds` holds something else for the next request. `always` comes when it is empty."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: ssl.SSLContext | None = None) -> None:
+        self._certificate = certificate
         self.deeds: deque[Deed] = deque()
         self.always: Deed = status(200)
         self.told: list[Told] = []
@@ -51,7 +53,8 @@ class FailingShop:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/orders?secret=1"
+        scheme = "http" if self._certificate is None else "https"
+        return f"{scheme}://127.0.0.1:{self.port}/orders?secret=1"
 
     @property
     def repeats(self) -> Counter[str]:
@@ -60,7 +63,7 @@ class FailingShop:
 
     async def start(self) -> None:
         """Listen, on the same port as before if there was one."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._certificate)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -112,9 +115,9 @@ class FailingShop:
 
 
 @asynccontextmanager
-async def failing_shop() -> AsyncIterator[FailingShop]:
-    """A shop that listens while the body runs."""
-    shop = FailingShop()
+async def failing_shop(certificate: ssl.SSLContext | None = None) -> AsyncIterator[FailingShop]:
+    """A shop that listens while the body runs, over TLS when it has a certificate."""
+    shop = FailingShop(certificate)
     await shop.start()
     try:
         yield shop
