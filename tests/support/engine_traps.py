@@ -35,8 +35,8 @@ def losing(*, later: bool) -> None:
     passed = iter(range(1_000_000))
 
     def wrap(chunks: Callable[..., Any]) -> Callable[..., Any]:
-        async def some(self: Any, stream: Any) -> Any:
-            async for chunk in chunks(self, stream):
+        async def some(self: Any, stream: Any, *, is_back: bool) -> Any:
+            async for chunk in chunks(self, stream, is_back=is_back):
                 number = next(passed) if chunk.records.topic.endswith(".tools") else -1
                 if number < LOST_CHUNK or (number > LOST_CHUNK and not later):
                     yield chunk
