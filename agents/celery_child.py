@@ -111,9 +111,14 @@ def send(broker: Broker, message: Message) -> State:
 
 
 def states(broker: Broker, ids: tuple[str, ...]) -> dict[str, State]:
-    """What is known of these tasks."""
+    """What is known of these tasks. When one cannot be asked about, the rest are not: each would take as long."""
     app = _app(broker)
-    return {task_id: _state(app, task_id) for task_id in ids}
+    found: dict[str, State] = {}
+    for task_id in ids:
+        found[task_id] = _state(app, task_id)
+        if found[task_id].name == UNREACHABLE:
+            return dict.fromkeys(ids, found[task_id]) | found
+    return found
 
 
 def _forgotten(app: Any, task_id: str) -> State | None:  # noqa: ANN401 - Celery has no types
