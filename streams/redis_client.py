@@ -85,10 +85,7 @@ class RedisClient:
     async def calls(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """The replies to several commands, sent at once over one connection; one that fails stops none of the rest."""
         with self.translated():
-            pipe = self._client.pipeline(transaction=False)
-            for command in commands:
-                pipe.execute_command(*command)
-            return list(await pipe.execute())
+            return await self._sent(commands)
 
     async def script(self, text: str, keys: Sequence[str], args: Sequence[Argument]) -> Any:  # noqa: ANN401
         """What a Lua script answers; Redis does all of it, or all up to its first error, in one step."""
@@ -99,6 +96,20 @@ class RedisClient:
             except NoScriptError:
                 # Redis has restarted, or this is the first call: EVAL carries the text and leaves it there.
                 return await self._execute("EVAL", text, len(keys), *keys, *args)
+
+    async def scripts(self, text: str, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]) -> list[Any]:
+        """What a Lua script answers to several calls (keys, arguments), sent at once and done in order.
+
+        One that fails stops none of the rest, so a script that must not go on has to find out by itself.
+        """
+        digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
+        commands = [("EVALSHA", digest, len(keys), *keys, *args) for keys, args in calls]
+        with self.translated():
+            try:
+                return await self._sent(commands)
+            except NoScriptError:
+                await self._execute("SCRIPT LOAD", text)
+                return await self._sent(commands)
 
     @asynccontextmanager
     async def subscribed(self, channel: str, timeout_s: float) -> AsyncIterator[Subscription]:
@@ -133,6 +144,14 @@ class RedisClient:
     def missing(self, reason: str, remedy: str) -> ServerMissing:
         """The error that says so of this server."""
         return ServerMissing(server="Redis", url=self._url, reason=reason, remedy=remedy)
+
+    async def _sent(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        if len(commands) == 1:
+            return [await self._execute(*commands[0])]
+        pipe = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        return list(await pipe.execute())
 
     async def _greet(self, connection: AbstractConnection) -> None:
         await connection.on_connect()

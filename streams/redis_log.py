@@ -27,21 +27,25 @@ START = "0-0"
 CHUNK_ENTRIES = 100
 CHUNK_BYTES = 2 * 1024 * 1024
 
-# KEYS: stream, then a marker for each entry. ARGV: how many fields an entry has and their names, then the values of
-# each. An error ends the script: nothing is published after an entry that failed, so order holds; a repeat is a no-op.
+# KEYS: stream, the marker of the entry before ("" for none), a marker for each entry. ARGV: the number of fields of an entry
+# and their names, then the values of each. An error ends the script, and without the entry before nothing is done: so
+# nothing is published behind an entry that failed, and order holds. A repeat is a no-op.
 _PUBLISH = """
+if KEYS[2] ~= '' and redis.call('EXISTS', KEYS[2]) == 0 then
+  return redis.error_reply('the entries before were not published')
+end
 local ids, count = {}, tonumber(ARGV[1])
 local fields, at = {}, 1 + count
 for i = 1, count do fields[2 * i - 1] = ARGV[1 + i] end
-for k = 2, #KEYS do
+for k = 3, #KEYS do
   local id = redis.call('GET', KEYS[k])
   if id then
-    ids[k - 1] = '=' .. id
+    ids[k - 2] = '=' .. id
   else
     for i = 1, count do fields[2 * i] = ARGV[at + i] end
     id = redis.call('XADD', KEYS[1], '*', unpack(fields, 1, 2 * count))
     redis.call('SET', KEYS[k], id)
-    ids[k - 1] = '+' .. id
+    ids[k - 2] = '+' .. id
   end
   at = at + count
 end
@@ -136,16 +140,19 @@ class RedisLog:
         same entries: what was published stays as it was, until `expire_markers` was called for it and the
         time ran out.
         """
-        answers: list[Published | None] = [None] * len(entries)
-        for chunk in chunked(entries):
+        chunks, last_markers = chunked(entries), dict[str, str]()
+        calls: list[tuple[list[str], list[Argument]]] = []
+        for chunk in chunks:
             first = entries[chunk[0]]
-            keys = [first.stream]
+            markers = [_marker(entries[index]) for index in chunk]
             arguments: list[Argument] = [len(first.fields), *first.fields]
             for index in chunk:
-                entry = entries[index]
-                keys.append(_marker(entry))
-                arguments.extend(map(entry.fields.__getitem__, first.fields))
-            ids: list[bytes] = await self.script(_PUBLISH, keys, arguments)
+                arguments.extend(map(entries[index].fields.__getitem__, first.fields))
+            calls.append(([first.stream, last_markers.get(first.stream, ""), *markers], arguments))
+            last_markers[first.stream] = markers[-1]
+        replies = await self._client.scripts(_PUBLISH, calls) if calls else []
+        answers: list[Published | None] = [None] * len(entries)
+        for chunk, ids in zip(chunks, replies, strict=True):
             for index, answer in zip(chunk, ids, strict=True):
                 answers[index] = Published(answer[1:].decode(), repeat=answer[:1] == b"=")
         return [answer for answer in answers if answer is not None]
@@ -164,8 +171,9 @@ class RedisLog:
 
     async def expire_markers(self, entries: Sequence[NewEntry], ttl_s: int) -> None:
         """Let the markers of rows that are marked in PostgreSQL go after `ttl_s` seconds."""
-        for chunk in chunked(entries):
-            await self.script(_EXPIRE, [_marker(entries[index]) for index in chunk], [ttl_s])
+        calls = [([_marker(entries[index]) for index in chunk], [ttl_s]) for chunk in chunked(entries)]
+        if calls:
+            await self._client.scripts(_EXPIRE, calls)
 
     async def read_after(self, stream: str, after_id: str, count: int, *, block_s: float = 0.0) -> list[Entry]:
         """Up to `count` entries with an id above `after_id`, oldest first.

@@ -69,6 +69,8 @@ class RelayLag:
         try:
             if self._connection is None:
                 self._connection = await postgres.connect(self._settings, name="headrace-relay-lag")
+                with postgres.translated(self._settings):
+                    await outbox_table.prepare(self._connection)
             with postgres.translated(self._settings):
                 waiting = await outbox_table.waiting(self._connection, self._low_id(), _COUNTED_ROWS)
                 return waiting, await hold_table.held(self._connection, _COUNTED_HELD)

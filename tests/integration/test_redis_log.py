@@ -3,9 +3,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
+
+from contracts.errors import ServerMissing
 from runtime.settings import Settings
 from streams.leases import Leases
-from streams.redis_log import START, NewEntry, RedisLog, StreamInfo
+from streams.redis_log import CHUNK_ENTRIES, START, NewEntry, RedisLog, StreamInfo
 from tests.support.aio import run
 
 
@@ -190,5 +193,18 @@ def test_a_cancellation_that_comes_while_a_command_is_sent_is_not_lost(settings:
             async with asyncio.timeout(5):
                 await asyncio.gather(asking, return_exceptions=True)
             assert asking.cancelled()
+
+    on_redis(settings, body)
+
+
+def test_a_chunk_is_not_published_when_the_one_before_it_failed(settings: Settings):
+    """The chunks are sent together; the second fails, as its entry has no fields."""
+
+    async def body(log: RedisLog, stream: str) -> None:
+        good = new(stream, 2 * CHUNK_ENTRIES)
+        with pytest.raises(ServerMissing):
+            await log.publish([*good[:50], NewEntry(stream, "ob-bad-1", {}), *good[50:]])
+        assert (await log.stream_info(stream)).length == 50
+        assert [answer.repeat for answer in await log.publish(good)] == [True] * 50 + [False] * 150
 
     on_redis(settings, body)
