@@ -27,9 +27,9 @@ START = "0-0"
 CHUNK_ENTRIES = 100
 CHUNK_BYTES = 2 * 1024 * 1024
 
-# KEYS: stream, the marker of the entry before ("" for none), a marker for each entry. ARGV: the number of fields of an entry
-# and their names, then the values of each. An error ends the script, and without the entry before nothing is done: so
-# nothing is published behind an entry that failed, and order holds. A repeat is a no-op.
+# KEYS: stream, the marker of the entry before ("" for none), a marker for each entry. ARGV: how many fields an entry
+# has and their names, then the values of each. An error ends the script, and without the entry before nothing is done:
+# so nothing is published behind an entry that failed, and order holds. A repeat is a no-op.
 _PUBLISH = """
 if KEYS[2] ~= '' and redis.call('EXISTS', KEYS[2]) == 0 then
   return redis.error_reply('the entries before were not published')
