@@ -25,9 +25,15 @@ RUN_S = 300.0
 CONTENDERS = Path(__file__).resolve().parent / "contenders"
 SPEED = ("memory_us", "redis_p50_ms", "redis_p99_ms", "at_once_ms", "at_once_failed", "worst_second")
 FAULTS = (
-    "timer_of_20_ms", "frozen_p50_ms", "frozen_first_ms", "frozen_later_ms", "frozen_checks", "after_script_flush", "limit_after_negative_cost",
+    "timer_of_20_ms",
+    "frozen_p50_ms",
+    "frozen_first_ms",
+    "frozen_later_ms",
+    "frozen_checks",
+    "after_script_flush",
+    "limit_after_negative_cost",
     "keys_collide",
-)  # fmt: skip
+)
 
 Line = dict[str, Any]
 

@@ -13,11 +13,11 @@ A gate that is never so quiet makes that test itself now and then. So an overloa
 count as normal either, and a dependency that became slower for good gets its width back:
 
     OPEN --- 5, then 10, 20, at last 50 windows in a row with half of it or more in use ---------------> PROBING
-     ^                                                                                          a third of the width
+     ^                                                                                            half of the width
      +-------- width as it was; baseline from what the last of PROBE_WINDOWS windows has shown ----------------+
 
-A third is little enough: a width that has settled has less than two queued for each that is worked on. A probe of a few
-tenths of a second in five seconds and more costs a few percent of the work at most.
+Half is little enough: a width that has settled has less than one queued for each that is worked on. A probe of a few
+tenths of a second in five seconds and more costs one or two percent of the work.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 # A median of fewer says little (of ten that scatter exponentially it is off by a third); of more, nothing new.
 WINDOW_COUNT = 20
-PROBE_COUNT = 100
+PROBE_COUNT = 60
 PROBE_S = 0.5
 WINDOW_MOST = 500
 WINDOW_S = 0.1
@@ -43,7 +43,7 @@ PROBE_EVERY = 50
 PROBE_FIRST = 5
 # The first one still sees what was queued before.
 PROBE_WINDOWS = 2
-PROBE_RATIO = 1 / 3
+PROBE_RATIO = 1 / 2
 
 
 class Rules(NamedTuple):

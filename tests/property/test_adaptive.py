@@ -74,6 +74,6 @@ def test_a_window_is_full_when_it_says_enough():
     assert not window(0.01, 1, count=19).full(10.0, width)
     assert not window(0.01, 1, count=20).full(0.05, width)
     assert window(0.01, 1, count=20).full(0.1, width)
-    assert not window(0.01, 1, count=99).full(0.1, width._replace(probing=1))
+    assert not window(0.01, 1, count=59).full(0.1, width._replace(probing=1))
     assert window(0.01, 1, count=20).full(0.5, width._replace(probing=1))
     assert window(0.01, 1, count=500).full(0.0, width)
