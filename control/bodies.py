@@ -101,11 +101,16 @@ def parsed(kind: type[Body], text: bytes) -> Body:
         raise Problem(400, f"the body: {error}") from None
 
 
+def allow(query: Mapping[str, Sequence[str]], names: frozenset[str]) -> None:
+    """Raise QueryError for a parameter that means nothing here: a filter that is passed over would show too much."""
+    for name in query:
+        if name not in names:
+            raise QueryError(name, f"must be one of {', '.join(sorted(names))}", name)
+
+
 def filter_of(query: Mapping[str, Sequence[str]], *, others: frozenset[str] = frozenset()) -> LetterFilter:
     """The filter of a query; `others` are parameters that mean something else. Raises QueryError."""
-    for name in query:
-        if name not in _FIELDS and name not in others:
-            raise QueryError(name, f"must be one of {', '.join(sorted(_FIELDS | others))}", name)
+    allow(query, _FIELDS | others)
     return LetterFilter(
         ids=tuple(_number("id", text) for text in query.get("id", ())),
         states=tuple(state_named(text) for text in query.get("state", ())),
@@ -120,6 +125,13 @@ def number_in(query: Mapping[str, Sequence[str]], name: str) -> int | None:
     """The whole number of that name in a query; None when it is not given. Raises QueryError."""
     text = _only(name, query)
     return None if text is None else _number(name, text)
+
+
+def text_in(query: Mapping[str, Sequence[str]], name: str) -> str | None:
+    """The text of that name in a query, one that the database can compare; None when it is not given."""
+    text = _only(name, query)
+    LetterFilter(source=text)
+    return text
 
 
 def _only(name: str, query: Mapping[str, Sequence[str]]) -> str | None:

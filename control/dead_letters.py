@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from control.bodies import MoveBody, ReclaimBody, RequeueBody, WhyBody, filter_of, number_in, parsed
+from control.bodies import MoveBody, ReclaimBody, RequeueBody, WhyBody, allow, filter_of, number_in, parsed, text_in
 from control.server import ROOT, operator_of
 from runtime.problem import Problem
 from streams import letter_json, letter_moves, letter_rows, postgres
@@ -61,6 +61,7 @@ class DeadLetterApi:
             web.get(letters, self.find),
             web.get(f"{letters}/summary", self.summary),
             web.get(f"{letters}/export", self.export),
+            web.get(f"{letters}/history", self.history),
             web.get(f"{letters}/{{id:[0-9]{{1,19}}}}", self.show),
             web.post(f"{letters}/requeue", self.requeue),
             web.post(f"{letters}/discard", self.discard),
@@ -110,6 +111,17 @@ class DeadLetterApi:
         await response.write_eof()
         return response
 
+    async def history(self, request: web.Request) -> web.Response:
+        """The audit of all letters; `before` takes an `id` of it."""
+        query = _query(request)
+        allow(query, frozenset({"actor", "limit", "before"}))
+        actor, limit = text_in(query, "actor"), min(MOST_LETTERS, number_in(query, "limit") or PAGE_LETTERS)
+        before_id = min(MAX_ID, number_in(query, "before") or MAX_ID)
+        async with self._connection() as connection:
+            found = await letter_rows.moves(connection, limit=limit, before_id=before_id, actor=actor)
+        lines: list[Json] = [{"id": n, "letter": letter, **letter_json.of_move(move)} for n, letter, move in found]
+        return _json({"history": lines})
+
     async def show(self, request: web.Request) -> web.Response:
         """One letter; 404 when there is none of that id (a purged one has a history)."""
         letter_id = _id(request)
@@ -154,7 +166,7 @@ class DeadLetterApi:
     async def requeues(self, request: web.Request) -> web.Response:
         """The last requeues, newest first."""
         query = _query(request)
-        filter_of({name: texts for name, texts in query.items() if name != "limit"})
+        allow(query, frozenset({"limit"}))
         limit = min(MOST_LETTERS, number_in(query, "limit") or REQUEUES)
         async with self._connection() as connection:
             found = await letter_rows.requeues(connection, limit=limit)

@@ -13,6 +13,7 @@ from runtime.settings_group import Group
 _RULES = dict.fromkeys(
     (
         *("EndpointUnreachable", "EndpointBusy", "AnswerBroken"),
+        *("TaskUnfinished", "TaskTimedOut", "TaskLost"),
         *("CallTimeout", "DeadlineExceeded", "BreakerOpen", "BulkheadFull", "RateLimited", "Shed"),
     ),
     4,

@@ -31,6 +31,9 @@ _COUNT = "SELECT count(*) FROM headrace.dead_letter AS letter WHERE {condition}"
 _HISTORY = """
 SELECT at, actor, why, from_state, to_state, requeue_id, requeue_seq, error_class
 FROM headrace.dead_letter_audit WHERE letter_id = $1 ORDER BY id DESC LIMIT $2"""
+_MOVES = """
+SELECT id, letter_id, at, actor, why, from_state, to_state, requeue_id, requeue_seq, error_class
+FROM headrace.dead_letter_audit WHERE id < $1 AND ($2::text IS NULL OR actor = $2) ORDER BY id DESC LIMIT $3"""
 _SUMMARY = """
 SELECT state, source, stream, error_class, count(*) AS letters, min(first_at) AS oldest_at, max(last_at) AS newest_at,
     min(sent_at) AS oldest_sent_at
@@ -160,6 +163,14 @@ async def count(connection: Connection, which: LetterFilter) -> int:
 async def history(connection: Connection, letter_id: int, *, limit: int = 100) -> list[Move]:
     """What happened to a letter, newest first; also of one that was purged."""
     return [Move(**row) for row in await connection.fetch(_HISTORY, letter_id, limit)]
+
+
+async def moves(
+    connection: Connection, *, limit: int, before_id: int = MAX_ID, actor: str | None = None
+) -> list[tuple[int, int, Move]]:
+    """What happened to all letters, newest first: the line's own id, the letter's id, and the move."""
+    rows = await connection.fetch(_MOVES, before_id, actor, limit)
+    return [(row["id"], row["letter_id"], Move(*list(row.values())[2:])) for row in rows]
 
 
 async def summary(connection: Connection, which: LetterFilter) -> list[Group]:

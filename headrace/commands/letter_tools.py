@@ -79,6 +79,33 @@ def requeues(
 
 
 @app.command()
+def history(
+    *,
+    actor: Annotated[str | None, typer.Option(help="Only what this one did: a name, `rules`, or a process.")] = None,
+    limit: Annotated[int, typer.Option(help="Most lines.", min=1, max=10_000)] = 50,
+    json: Json = False,
+) -> None:
+    """Who moved which letter, when and why, newest first; also of letters that were purged."""
+
+    async def ask(desk: Desk) -> int:
+        from headrace import letter_screen
+        from headrace.console import print_json
+        from streams import letter_json, letter_rows
+
+        found = await letter_rows.moves(desk.connection, limit=limit, actor=actor)
+        if json:
+            lines = [{"id": n, "letter": letter, **letter_json.of_move(move)} for n, letter, move in found]
+            print_json({"history": lines})
+            return 0
+        rows = letter_screen.history([move for _n, _letter, move in found])
+        told = [(str(letter), *row) for (_n, letter, _move), row in zip(found, rows, strict=True)]
+        desk.console.table(("letter", *letter_screen.HISTORY), told)
+        return 0
+
+    run(ask)
+
+
+@app.command()
 @with_filter
 def export(
     *,

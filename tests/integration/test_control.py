@@ -123,6 +123,10 @@ def test_letters_are_discarded_and_purged_and_a_purged_one_has_a_history(setting
         gone = await desk.get("dead-letters/1")
         assert (gone.status, [move["to"] for move in gone.json["history"]]) == (404, ["purged", "discarded"])
         assert await desk.ids() == [3, 2]
+        moves = (await desk.get("dead-letters/history?actor=ann&limit=2")).json["history"]
+        assert [(move["letter"], move["to"]) for move in moves] == [(1, "purged"), (2, "discarded")]
+        older = (await desk.get(f"dead-letters/history?before={moves[-1]['id']}")).json["history"]
+        assert [(move["letter"], move["to"]) for move in older] == [(1, "discarded")]
 
     at_desk(settings, body)
 
@@ -159,6 +163,8 @@ REFUSED: list[tuple[str, str, object, int, str]] = [
     ("GET", "dead-letters?limit=-1", None, 400, "limit"),
     ("GET", "dead-letters?tenant=a%00b", None, 400, "tenant"),
     ("GET", "dead-letters?source=a&source=b", None, 400, "may be given once"),
+    ("GET", "requeues?state=dead", None, 400, "limit"),
+    ("GET", "dead-letters/history?actor=a%00b", None, 400, "plain text"),
     ("GET", "dead-letters/0", None, 404, "there is no"),
     ("GET", "dead-letters/99999999999999999999", None, 404, ""),
     ("GET", "nothing", None, 404, ""),

@@ -100,6 +100,18 @@ def test_only_closed_letters_are_purged(cli: CliRunner):
     called(cli, "show", "77", status=2)
 
 
+def test_the_history_names_who_did_what_to_which_letter(cli: CliRunner):
+    called(cli, "discard", "2", "--why", "no use")
+    called(cli, "purge", "2", "--why", "asked to")
+    lines = json.loads(called(cli, "history", "--json").stdout)["history"]
+    assert [(line["letter"], line["to"], line["why"]) for line in lines] == [
+        (2, "purged", "asked to"),
+        (2, "discarded", "no use"),
+    ]
+    assert json.loads(called(cli, "history", "--actor", "nobody", "--json").stdout)["history"] == []
+    assert "asked to" in called(cli, "history", "--limit", "1").output
+
+
 def test_an_export_has_every_byte_of_every_letter(cli: CliRunner, tmp_path: Path):
     called(cli, "export", "--to", str(tmp_path / "letters.jsonl"))
     lines = [json.loads(line) for line in (tmp_path / "letters.jsonl").read_text().splitlines()]
