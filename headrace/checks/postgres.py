@@ -5,7 +5,9 @@ from __future__ import annotations
 from headrace.checks.finding import Notebook
 from runtime.clock import Clock
 from runtime.settings import PostgresSettings
-from streams import migrate, postgres
+from streams import letter_rows, migrate, postgres
+from streams.dead_letters import LetterState
+from streams.letter_filter import LetterFilter
 from streams.postgres import Connection
 
 OLDEST_VERSION_NUM = 130_000
@@ -113,6 +115,23 @@ async def _schema(connection: Connection, notes: Notebook) -> None:
         found=f"version {version}, needed {wanted}",
         remedy="run `headrace migrate` (needs CREATE on the database)",
     )
+    if version >= wanted:
+        await _letters(connection, notes)
+
+
+async def _letters(connection: Connection, notes: Notebook) -> None:
+    groups = await letter_rows.summary(connection, LetterFilter(states=(LetterState.DEAD, LetterState.REQUEUED)))
+    dead, out = (
+        sum(group.letters for group in groups if group.state is state)
+        for state in (LetterState.DEAD, LetterState.REQUEUED)
+    )
+    found = f"{dead:,} dead, {out:,} requeued"
+    if out and not await letter_rows.requeuer_runs(connection):
+        notes.warn("dead letters", f"{found}; nobody sends them", "start a control process (`headrace control`)")
+    elif dead:
+        notes.warn("dead letters", found, "`headrace dead-letters list --count`; docs/playbooks/dead-letters.md")
+    else:
+        notes.ok("dead letters", found)
 
 
 def column_faults(found: dict[str, str]) -> list[str]:

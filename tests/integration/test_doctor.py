@@ -9,10 +9,14 @@ from headrace.checks.finding import Finding, State
 from headrace.doctor import examine_all
 from runtime.clock import SystemClock
 from runtime.settings import Settings
-from streams import topics
+from streams import letter_moves, topics
+from streams.dead_letters import bury
 from streams.kafka_log import Cluster
+from streams.letter_filter import LetterFilter
+from streams.letter_moves import Order
 from streams.redis_log import RedisLog
 from tests.support.aio import run
+from tests.support.letters import record_letter
 from tests.support.servers import kafka_is_embedded
 
 
@@ -51,6 +55,22 @@ def test_retention_and_sizes_are_told_and_a_session_timeout_below_the_brokers_li
     assert finding.state is State.FAIL
     assert "worker.session_timeout_s: is 0.5" in finding.found
     assert "group.min.session.timeout.ms is 1 s" in finding.found
+
+
+def test_dead_letters_and_requeued_ones_that_nobody_sends_are_told(settings: Settings):
+    async def fail(*, requeue: bool) -> None:
+        connection = await asyncpg.connect(settings.postgres.url)
+        await bury(connection, [record_letter(1)])
+        if requeue:
+            await letter_moves.requeue(connection, LetterFilter(), Order("ann", "a test", 10), rate_per_s=1)
+        await connection.close()
+
+    where = "PostgreSQL", "dead letters"
+    assert examined(settings)[where].state is State.OK
+    run(fail(requeue=False))
+    assert examined(settings)[where].found == "1 dead, 0 requeued"
+    run(fail(requeue=True))
+    assert "nobody sends them" in examined(settings)[where].found
 
 
 def test_every_finding_that_is_not_ok_says_what_to_do(settings: Settings):
