@@ -48,8 +48,8 @@ class RelaySettings(Group):
         default={},
         description='By stream, what a buried row does to the later ones of its aggregate, e.g. {"orders": "block"}. '
         "skip (for every stream not named): they go on without it. block: they wait in the outbox. park: they follow "
-        "it into the dead letters. The last two until its letter is recovered or discarded. Rows with a broken payload "
-        "alone never stop an aggregate with skip, which is the default because most consumers fold events one by one.",
+        "it into the dead letters. The last two until its letter is recovered or discarded. skip is the default "
+        "because most consumers take events one by one, and a product that writes one bad row writes many.",
     )
     tenant_rows_per_s: float = Field(
         default=0.0,

@@ -58,6 +58,8 @@ _KEEP_HINT_S = 5.0
 # How often is looked for tenants that were paused or resumed, and for stops whose letters were closed.
 _LOOK_EVERY_S = 0.05
 _LIFT_EVERY_S = 1.0
+# While new rows come, a batch of rows that were on hold is this much smaller.
+_QUEUE_SHARE = 4
 # How long one wait for the doorbell is; nothing depends on it.
 _BELL_WAIT_S = 1.0
 
@@ -99,6 +101,7 @@ class Relay:
         self._rewind = RelayRewind(settings, redis, metrics, clock)
         self._look: Look | None = None
         self._look_due_s = self._lift_due_s = 0.0
+        self._busy = False
         self._wake = asyncio.Event()
 
     async def open(self) -> None:
@@ -139,13 +142,15 @@ class Relay:
         with postgres.translated(self._settings.postgres):
             await self._rewind.note(connection)
             look = await self._looked_around(connection)
-            done = await self._serve_queues(connection, look, limit)
+            # New rows of others do not wait for long behind those that were on hold for long anyway.
+            done = await self._serve_queues(connection, look, max(1, limit // _QUEUE_SHARE) if self._busy else limit)
             while True:
                 scan = relay_plan.next_scan(self._plan, self._clock.monotonic_s())
                 found = await self._scanned(connection, scan, look, limit)
                 # A lane that is due now and then has nothing to say about the fresh one.
                 if found or scan.lane is Lane.FRESH:
                     break
+            self._busy = found > 0
             await self._keep_hint(connection)
         await self._work.expire()
         return done + found

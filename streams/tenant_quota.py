@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from runtime.settings_relay import RelaySettings
     from streams.postgres import Connection
 
-# After a take that got less than it asked for, the tenant's queue rests, so that rows go in batches.
+# After a take that got less than it asked for, the tenant's queue rests, so that rows go in batches; and for longer,
+# new rows go to its end instead of taking what the older ones wait for.
 _REST_S = 0.05
+_SHORT_S = 1.0
 
 _AVAILABLE = """least(excluded.burst_rows,
     b.left_rows + excluded.rows_per_s * greatest(0, extract(epoch FROM excluded.at - b.at)::double precision))"""
@@ -49,7 +51,8 @@ class TenantQuota:
         self._postgres = postgres_settings
         self._clock = clock
         self._connection: Connection | None = None
-        self._resting: dict[str, float] = {}
+        # When a tenant got less than it asked for.
+        self._short_s: dict[str, float] = {}
 
     async def take(self, asked: Mapping[str, int]) -> dict[str, int]:
         """How many of the rows asked for each tenant may publish now. Raises ServerMissing."""
@@ -60,19 +63,19 @@ class TenantQuota:
         except ServerMissing:
             await self.close()
             raise
-        rest_until_s = self._clock.monotonic_s() + _REST_S
-        self._resting |= {name: rest_until_s for name, rows in asked.items() if granted[name] < rows}
+        now_s = self._clock.monotonic_s()
+        self._short_s |= {name: now_s for name, rows in asked.items() if granted[name] < rows}
         return granted
 
     def due(self, queues: Iterable[str]) -> list[str]:
         """Those of the tenants whose held rows may be looked at again."""
         now_s = self._clock.monotonic_s()
-        self._resting = {name: until_s for name, until_s in self._resting.items() if until_s > now_s}
-        return [name for name in queues if name not in self._resting]
+        self._short_s = {name: at_s for name, at_s in self._short_s.items() if now_s < at_s + _SHORT_S}
+        return [name for name in queues if now_s >= self._short_s.get(name, -_REST_S) + _REST_S]
 
     def limited(self, queues: Iterable[str]) -> frozenset[str]:
-        """Those of the tenants with a quota: while they have rows on hold, their new ones stand behind these."""
-        return frozenset(name for name in queues if self._settings.quota_of(name))
+        """Those of the tenants that got less than they asked for a moment ago: their new rows stand in the queue."""
+        return frozenset(name for name in queues if name in self._short_s)
 
     async def close(self) -> None:
         """Close the connection; `take` opens one again."""
