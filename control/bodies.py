@@ -67,11 +67,6 @@ class RequeueBody(MoveBody, forbid_unknown_fields=True, frozen=True):
 
     rate_per_s: float | None = None
 
-    def __post_init__(self) -> None:
-        """Refuse a rate that no clock could keep."""
-        if self.rate_per_s is not None and not 0.01 <= self.rate_per_s <= 100_000:  # noqa: PLR2004 - told in words
-            raise QueryError("rate_per_s", "must be from 0.01 to 100000", self.rate_per_s)
-
 
 class ReclaimBody(MoveBody, forbid_unknown_fields=True, frozen=True):
     """Taking back letters of which nothing was heard: also since how many hours."""

@@ -136,7 +136,7 @@ class DeadLetterApi:
     async def requeue(self, request: web.Request) -> web.Response:
         """Order that letters are sent again. 202 with the requeue's path; 200 when none of them is dead."""
         body = parsed(RequeueBody, await request.read())
-        rate_per_s = body.rate_per_s or self._settings.control.requeue_rate_per_s
+        rate_per_s = self._settings.control.requeue_rate_per_s if body.rate_per_s is None else body.rate_per_s
         which, order = body.meant(), self._order(request, body)
         async with self._connection() as connection:
             asked = await letter_moves.requeue(connection, which, order, rate_per_s=rate_per_s)

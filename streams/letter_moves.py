@@ -23,6 +23,7 @@ MAX_WHY_CHARS = 500
 MAX_ACTOR_CHARS = 200
 # One transaction, of some ten seconds on a busy machine: a statement may take fifteen.
 MAX_LETTERS = 100_000
+MAX_RATE_PER_S = 100_000.0
 # Who can be given letters back: the relay, and the consumers that have a retry topic.
 REQUEUED_TO = frozenset({RELAY, *(consumer.value for consumer in Consumer)})
 # What an automatic requeue says that it was asked: which rule it follows.
@@ -112,7 +113,12 @@ async def requeue(
 
     Letters in any other state are left alone, so asking twice has one effect; so are those of sources that take nothing
     back (REQUEUED_TO).
+
+    Raises:
+        QueryError: nobody can keep that rate: the requeuer would stumble over it at each start.
     """
+    if not 0 < rate_per_s <= MAX_RATE_PER_S:
+        raise QueryError("rate_per_s", f"must be above 0 and at most {MAX_RATE_PER_S:,.0f}", rate_per_s)
     given = {
         "actor": order.actor,
         "why": order.why,

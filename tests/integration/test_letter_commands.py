@@ -84,6 +84,13 @@ def test_a_requeue_names_its_letters_and_warns_when_nobody_sends(cli: CliRunner)
     assert listed(cli, "--state", "dead") == [4, 3, 2, 1]
 
 
+@pytest.mark.parametrize("rate", ["inf", "nan", "1e6", "0"])
+def test_no_requeue_is_ordered_at_a_rate_that_nobody_can_keep(cli: CliRunner, rate: str):
+    """One at an endless rate ended the control process, and each that took its place."""
+    called(cli, "requeue", "1", "--why", "x", "--rate", rate, status=2)
+    assert listed(cli, "--state", "dead") == [4, 3, 2, 1]
+
+
 @pytest.mark.parametrize("command", ["requeue", "discard", "purge", "reclaim"])
 def test_nothing_is_moved_unless_letters_are_named_or_all_are_meant(cli: CliRunner, command: str):
     called(cli, command, "--why", "x", status=2)
