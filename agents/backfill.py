@@ -26,12 +26,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import msgspec
 
 from agents.effects import Effects, Prompt
+from agents.erase_orders import EraseDesk, named
 from agents.owned_table import OwnedTable
 from agents.records import letter_of
 from agents.window_work import Replaced
 from contracts.errors import BadEntry
 from contracts.names import Topic, kafka_topic
 from streams.kafka_log import Outgoing
+from tables import erase_orders
 from tables import replacement as wire
 from tables.replacement import Answer, Replacement, Result
 from tables.rows import WindowKey, decode_key, header_of
@@ -121,10 +123,15 @@ class ReplacementWork(Prompt):
         answers_to: str,
         clock: Clock,
         again: Callable[[int], None] = lambda _partition: None,
+        erasing: EraseDesk | None = None,
     ) -> None:
-        """`again` is called with the partition when `take` is to be called once more, after AGAIN_S."""
+        """`again` is called with the partition when `take` is to be called once more, after AGAIN_S.
+
+        `erasing` is given the orders to erase tenants, which come the same way.
+        """
         self._partition = partition
         self._again = again
+        self._erasing = erasing
         self._tables = tables
         self._group = group
         self._answers_to = answers_to
@@ -139,6 +146,9 @@ class ReplacementWork(Prompt):
         """Queue commands; one that is queued already is not queued again."""
         for index, value in enumerate(chunk.values):
             try:
+                if self._erasing is not None and erase_orders.is_order(value or b""):
+                    self._erasing.put(value or b"", now_s)
+                    continue
                 command = wire.decode_replacement(value or b"")
             except ValueError as error:
                 refused = BadEntry(event="replacement", field="", limit=str(error), value=value or b"")
@@ -156,12 +166,13 @@ class ReplacementWork(Prompt):
         self._settle_durable()
         for name in {each.command.table for each in self._under_way}:
             self._tables[name].wake(self._partition)
-        if self._under_way:
+        reports = [] if self._erasing is None else self._erasing.take(now_s)
+        if self._under_way or (self._erasing is not None and self._erasing.is_busy()):
             self._again(self._partition)
         now_ms = int(1000 * self._clock.wall_s())
         aside = tuple(
             Outgoing(self._answers_to, answer.job.encode(), wire.encode(answer), [], now_ms) for answer in self._answers
-        )
+        ) + tuple(Outgoing(self._answers_to, each.job.encode(), wire.encode(each), [], now_ms) for each in reports)
         effects = Effects(letters=tuple(self._letters), aside=aside)
         self._answers, self._letters = [], []
         return effects
@@ -197,6 +208,9 @@ class ReplacementWork(Prompt):
             self._answer(command, Result.REFUSED)
             return True
         raw = msgspec.msgpack.encode(row) if incarnation.base else command.row
+        if self._erasing is not None and self._erasing.hides(command.table, key.tenant_id):
+            self._answer(command, Result.ERASED)
+            return True
         result = _RESULTS[target.replace(key, raw, read_up_to=read_up_to, force=command.force)]
         if result in (Result.NEWER, Result.SHRINKS, Result.REFUSED) or table.is_absent(self._partition, key):
             self._answer(command, result)
@@ -258,7 +272,8 @@ def register(host: AgentHost) -> None:
     answers_to = kafka_topic(settings.prefix, Topic.REPLACED)
 
     def open_work(partition: int) -> ReplacementWork:
-        return ReplacementWork(partition, tables, settings.worker.group, answers_to, clock, later.ask)
+        erasing = EraseDesk(partition, tables, settings.worker.group, named(clock))
+        return ReplacementWork(partition, tables, settings.worker.group, answers_to, clock, later.ask, erasing)
 
     runner = host.attach(NAME, Topic.REPLACEMENTS, open_work, describe="Recomputed windows to table rows.")
     later = Later(runner.wake)

@@ -226,7 +226,7 @@ class EffectWork:
             rows.insert(0, self._first)
             self._first = None
         letters, self._letters = tuple(self._letters), []
-        self._show(self._lanes.waiting_count)
+        self._show(0 if self._is_stopping else self._lanes.waiting_count)
         first_open = self._finished.finished_to + 1 - self._base
         return Effects(letters, tuple(rows), recovered=told, source_from=first_open)
 
@@ -253,6 +253,11 @@ class EffectWork:
     def finish(self) -> None:
         """Start no more calls."""
         self._is_stopping = True
+
+    def hand_over(self) -> None:
+        """Start no more calls, and have a row for each record that has not run."""
+        self._is_stopping = True
+        self._lanes.put_all_aside()
 
     def is_drained(self, left_count: int) -> bool:
         """Whether the calls that were under way are over, and what came of them is durable."""

@@ -78,6 +78,10 @@ class PartitionWork(Protocol):
         """Begin nothing new: the process is about to stop."""
         ...
 
+    def hand_over(self) -> None:
+        """Begin nothing new, and have `take` give all that is known here: a work opened from the rows goes on."""
+        ...
+
     def is_drained(self, left_count: int) -> bool:
         """Whether nothing more is to be waited for after `finish`, with so many records not acknowledged."""
         ...
@@ -105,6 +109,9 @@ class Prompt:
 
     def finish(self) -> None:
         """Nothing is begun that the next flush does not end."""
+
+    def hand_over(self) -> None:
+        """The next flushes give all that there is."""
 
     def is_drained(self, left_count: int) -> bool:
         """When all is acknowledged."""

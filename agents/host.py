@@ -7,11 +7,13 @@ autodiscovery drops an agent that fails to import with no more than a log line.
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from faust.types import TP
 
 from agents.chunk import Chunk
+from agents.erasable_work import ErasableWork, Place
 from agents.listening import Listening
 from agents.runner import Runner
 from contracts.names import Consumer, Topic, kafka_topic, retry_topic
@@ -80,6 +82,8 @@ class AgentHost:
         which is the host's.
         """
         source = kafka_topic(self.settings.prefix, topic)
+        if table is not None:
+            open_work = partial(self._opened, table, open_work)
         read = [source] if consumer is None else [source, retry_topic(self.settings.prefix, consumer)]
         runner = Runner(
             name,
@@ -97,6 +101,10 @@ class AgentHost:
             table.source = source
         self.runners.append(runner)
         return runner
+
+    def _opened(self, table: WindowTable, open_work: Callable[[int], PartitionWork], partition: int) -> ErasableWork:
+        base, source = table.incarnation(partition).base, table.source_incarnation
+        return ErasableWork(Place(table.name, partition, table.rows, base, source, open_work, self.sinks.clock))
 
     def _read(self, topic: str, runner: Runner, name: str, describe: str, *, is_back: bool) -> None:
         """Declare a Faust agent that hands what it reads of the topic to the runner."""

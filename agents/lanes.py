@@ -174,6 +174,12 @@ class Lanes:
             self._forget(item)
         return aside
 
+    def put_all_aside(self) -> None:
+        """Set aside all that is in memory alone."""
+        for items in self._in_memory.values():
+            for item in items:
+                self._put_aside(item)
+
     def runs(self, item: Item) -> bool:
         """Whether the record runs now."""
         held = self._lanes.get(item.lane)

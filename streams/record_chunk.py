@@ -6,7 +6,7 @@ Where it stands: `streams.batches` makes it, `agents.runner` hands it to an agen
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -83,6 +83,13 @@ class RecordChunk:
         return SourceRecord(
             self.topic, self.partition, found.offset, found.timestamp or 0, found.key, found.value, found.headers
         )
+
+    def only(self, wanted: Callable[[SourceRecord], bool]) -> RecordChunk | None:
+        """The records that are wanted, as a chunk of their own; None when none is."""
+        left = [self._records[index] for index, record in enumerate(self) if wanted(record)]
+        if len(left) == len(self):
+            return self
+        return RecordChunk(self.topic, self.partition, left, self.newest_ms) if left else None
 
     def release(self) -> None:
         """One of its `readers` (agents) has folded it; when all have, the records are let go.

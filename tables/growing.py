@@ -23,7 +23,7 @@ import msgspec
 
 from contracts.names import TenantId
 from contracts.routing import subject_key
-from tables import ab_results, ab_units
+from tables import ab_results, ab_units, erasure_marks
 from tables.ab_contributions import contribution_of
 from tables.ab_results import ASSIGNED, AbState
 from tables.fold import TableKind
@@ -95,8 +95,13 @@ def moves(
         UnknownKind: nothing may be moved by this release.
     """
     found = Moves()
+    marks = erasure_marks.found_in(rows.items())
+    over = [(erasure_marks.key_of(tenant), None) for tenant in marks]
     for key, raw in rows.items():
-        if key == META_KEY or grown.has(raw):
+        if key == META_KEY or (key, None) in over or grown.has(raw):
+            continue
+        if erasure_marks.is_erased(marks, key, raw):
+            found.here.append((key, None))
             continue
         source_key = _source_key(key, kinds)
         target = partition
@@ -108,6 +113,8 @@ def moves(
         else:
             found.away[target].append(change)
             found.here.append((key, None))
+    # Last: positions start over, and what was erased is gone by now.
+    found.here += over
     return found
 
 

@@ -13,7 +13,8 @@ Which version of a row stays, when the changelog has several:
   owner's next look for expired rows deletes it again. A deletion that comes late, after the new owner folded a late
   event into the row: both owners read the same events, so the row is due at the new owner too, at most a window's
   length later, since that is how much of a watermark a change of owner forgets.
-* So a row must not be deleted for any other reason. What is to be taken out of a window that is still kept has to be
+* So a row must not be deleted for any other reason but an erasure, which leaves a mark by which late deletions are
+  known (`tables.erasure_marks`). What is to be taken out of a window that is still kept has to be
   written as a row without content, at the position up to which that holds.
 """
 
@@ -25,7 +26,7 @@ from runtime.logs import get_logger
 from tables.rows import newest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tables.store import Change, RowStore
 
@@ -97,8 +98,16 @@ def prepare(rows: RowStore, changelog: Changelog, partitions: Iterable[int]) -> 
             rows.open(partition)
 
 
-def changes_of(rows: RowStore, partition: int, records: Sequence[ReplayedRecord]) -> list[Change]:
-    """What replayed records, in offset order, change in the rows: one change for each key at most."""
+def changes_of(
+    rows: RowStore,
+    partition: int,
+    records: Sequence[ReplayedRecord],
+    outlives: Callable[[bytes], bool] = lambda _key: False,
+) -> list[Change]:
+    """What replayed records, in offset order, change in the rows: one change for each key at most.
+
+    `outlives(key)`: a deletion may be late and not be meant for the row that is there, which stays.
+    """
     keys = list({record.key: None for record in records if record.key is not None})
     held = dict(zip(keys, rows.get_many(partition, keys), strict=True))
     changed: dict[bytes, bytes | None] = {}
@@ -106,5 +115,7 @@ def changes_of(rows: RowStore, partition: int, records: Sequence[ReplayedRecord]
         key, value = record.key, record.value
         if key is None:
             continue  # not written by a table
+        if value is None and held[key] is not None and outlives(key):
+            continue
         held[key] = changed[key] = None if value is None else newest(held[key], value)
     return list(changed.items())

@@ -32,6 +32,8 @@ class Result(StrEnum):
     """This worker reads the command but does not own the row; a rebalance is under way, or the table is not here."""
     REFUSED = "refused"
     """This worker cannot read the row: another release wrote it."""
+    ERASED = "erased"
+    """Refused: the tenant was erased, and the source still has records from before."""
     STALE = "stale"
     """The command is about another incarnation of the source topic."""
 

@@ -18,11 +18,14 @@ entry for each write are two of its traps. Rows expire by event time, found by a
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from faust import Table
 
 from runtime.logs import get_logger
+from tables import erasure_marks
+from tables.erasable_store import ErasableStore
 from tables.incarnations import Incarnation, incarnation_of
 from tables.recovery import Changelog, Progress, changes_of, prepare
 from tables.store import MemoryStore
@@ -62,7 +65,7 @@ class _Event(NamedTuple):
 class WindowTable(Table[bytes, bytes]):
     """Rows of bytes, apart for each partition; changed only by `agents.runner` after the changelog has them."""
 
-    rows: RowStore
+    rows: ErasableStore
     """Set once, before the app starts; in memory unless `use` is called."""
     source: str
     """The topic that the table is folded from; partition n of it feeds partition n of the table."""
@@ -81,7 +84,7 @@ class WindowTable(Table[bytes, bytes]):
 
     def use(self, rows: RowStore, watch: Watch, clock: Clock, metrics: TableMetrics) -> None:
         """Keep rows in `rows`, and ask `watch` about the changelog. Before the app starts."""
-        self.rows = rows
+        self.rows = ErasableStore(rows)
         self._watch = watch
         self._clock = clock
         self._metrics = metrics
@@ -138,7 +141,9 @@ class WindowTable(Table[bytes, bytes]):
             return  # read before the partition was taken away, or read again
         if records[0].offset < checkpoint:
             records = [record for record in records if record.offset >= checkpoint]
-        self.rows.write(partition, changes_of(self.rows, partition, records), records[-1].offset + 1)
+        for piece in erasure_marks.pieces(records):
+            changes = changes_of(self.rows, partition, piece, partial(self.rows.outlives, partition))
+            self.rows.write(partition, changes, piece[-1].offset + 1)
         self.replayed += len(records)
         self._metrics.replayed.labels(self.name).inc(len(records))
 
@@ -169,7 +174,7 @@ class WindowTable(Table[bytes, bytes]):
 def window_table(app: faust.App, name: str, partitions: int) -> WindowTable:
     """Declare a table on `app`; its changelog is `<app id>-<name>-changelog`."""
     table = WindowTable(app, name=name, partitions=partitions, key_type=bytes, value_type=bytes)
-    table.rows = MemoryStore()
+    table.rows = ErasableStore(MemoryStore())
     table.source = ""
     table.active = frozenset()
     table.recovered = False

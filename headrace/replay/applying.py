@@ -35,7 +35,7 @@ RESEND_S = 10.0
 SILENT_S = 90.0
 _POLL_S = 0.5
 _FETCH_WAIT_MS = 100
-_SETTLED = (Result.APPLIED, Result.SAME, Result.SHRINKS)
+_SETTLED = (Result.APPLIED, Result.SAME, Result.SHRINKS, Result.ERASED)
 
 
 @dataclass(frozen=True)
