@@ -80,6 +80,10 @@ class Housekeeping:
                 self._health.set_ready(_READY, ok=True)
             except ServerMissing as error:
                 self._health.set_ready(_READY, ok=False, detail=str(error))
+            except Exception:  # noqa: BLE001 - counted, logged with its trace, and tried again
+                # What this process does by itself must not take the operators' API away from them.
+                self._counted.failures.inc()
+                _log.exception("housekeeping failed")
             with suppress(TimeoutError):
                 async with asyncio.timeout(EVERY_S if led else NEXT_IN_LINE_S):
                     await stop.wait()

@@ -13,5 +13,6 @@ class ControlMetrics:
         self.requests = metrics.counter(
             "control_requests_total", "Answers, by method and status.", ["method", "status"]
         )
+        self.failures = metrics.counter("control_failures_total", "Looks of housekeeping that failed by a mistake.")
         self.ruled = metrics.counter("dlq_ruled_total", "Letters requeued by a rule, by error class.", ["reason"])
         self.purged = metrics.counter("dlq_purged_total", "Letters purged because they were closed long ago.")

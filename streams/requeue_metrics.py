@@ -17,6 +17,7 @@ class RequeueMetrics:
         self.moved = metrics.counter(
             "dlq_requeued_total", "Requeued letters by what became of them: recovered, dead_again.", ["result"]
         )
+        self.failures = metrics.counter("requeuer_failures_total", "Turns that failed by a mistake of ours.")
         self.gave_up = metrics.counter(
             "dlq_requeues_given_up_total", "Requeues ended because their letters died again."
         )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # What a letter dies of when it can never be sent again.
 ROW_GONE = "RowGone"
 SEND_REFUSED = "SendRefused"
+NO_CONSUMER = "NoConsumer"
 
 _LEAD = """
 UPDATE headrace.requeuer SET owner = $1, until = clock_timestamp() + make_interval(secs => $2)

@@ -35,7 +35,7 @@ from streams.dead_letters import RELAY
 from streams.kafka_outlet import Outlet
 from streams.letter_moves import Order
 from streams.records import Outgoing
-from streams.requeue_table import ROW_GONE, SEND_REFUSED, OpenRequeue, UnsentRecord, UnsentRow
+from streams.requeue_table import NO_CONSUMER, ROW_GONE, SEND_REFUSED, OpenRequeue, UnsentRecord, UnsentRow
 
 if TYPE_CHECKING:
     from runtime.clock import Clock
@@ -105,16 +105,19 @@ class Requeuer:
                     await self._disconnect()
                     pause_s = full_jitter_s(failures, base_s=_BACKOFF_BASE_S, cap_s=_BACKOFF_CAP_S, clock=self._clock)
                     failures += 1
+                except Exception:  # noqa: BLE001 - counted, logged with its trace, and tried again
+                    # One letter that we stumble over must not take the operators' API away from them.
+                    self._metrics.failures.inc()
+                    _log.exception("a requeuer's turn failed")
+                    await self._step_back()
+                    pause_s = _BACKOFF_CAP_S
                 await self._rest(stop, pause_s)
         finally:
             await self.close()
 
     async def close(self) -> None:
         """Let another one lead, and close all connections; may be called twice."""
-        if self._leads and self._connection is not None:
-            with suppress(ServerMissing), postgres.translated(self._settings.postgres):
-                await requeue_table.step_back(self._connection, self._owner)
-        await self._disconnect()
+        await self._step_back()
         await self._kafka.stop()
 
     async def turn(self) -> bool:
@@ -185,6 +188,9 @@ class Requeuer:
 
     async def _send_to(self, connection: Connection, source: str, letters: list[UnsentRecord]) -> int:
         """Send to one consumer; how many left. Those behind one that failed wait for it."""
+        if source not in letter_moves.REQUEUED_TO:
+            await self._bury_again(connection, letters, NO_CONSUMER, f"this release has no consumer {source}")
+            return 0
         try:
             await self._kafka.send_all([record_of(self._settings.prefix, letter, self._now_ms()) for letter in letters])
         except ServerMissing as error:
@@ -249,6 +255,13 @@ class Requeuer:
         if self._connection is None:
             self._connection = await postgres.connect(self._settings.postgres, name="headrace requeuer")
         return self._connection
+
+    async def _step_back(self) -> None:
+        """Let another one lead at once, and disconnect."""
+        if self._leads and self._connection is not None:
+            with suppress(ServerMissing), postgres.translated(self._settings.postgres):
+                await requeue_table.step_back(self._connection, self._owner)
+        await self._disconnect()
 
     async def _disconnect(self) -> None:
         """Give the connection back; nothing is half done on it."""

@@ -8,7 +8,7 @@ CREATE TABLE headrace.requeue (
     -- The filter, as JSON, for people.
     asked json NOT NULL,
     automatic boolean NOT NULL DEFAULT false,
-    rate_per_s double precision NOT NULL CHECK (rate_per_s > 0),
+    rate_per_s double precision NOT NULL CHECK (rate_per_s > 0 AND rate_per_s <= 100000),
     letter_count integer NOT NULL CHECK (letter_count > 0),
     asked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     -- done: every letter was recovered or died again. gave_up: they only died, and the rest was put back.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -195,6 +196,36 @@ def test_one_requeuer_sends_and_the_next_takes_over_when_it_is_gone(settings: Se
         assert not await letter_rows.requeuer_runs(at.connection)
 
     on(settings, body, record_letter(1))
+
+
+def test_a_letter_of_a_consumer_that_is_no_more_is_dead_again_and_holds_up_no_other(settings: Settings):
+    async def body(at: Bench) -> None:
+        await at.ask()
+        await at.connection.execute("UPDATE headrace.dead_letter SET source = 'bygone' WHERE id = 1")
+        requeuer = at.requeuer()
+        while await requeuer.turn():
+            await at.consumer.consume()
+        assert await at.counts() == {"dead": 1, "recovered": 1}
+        assert await letter_rows.count(at.connection, LetterFilter(reason="NoConsumer")) == 1
+
+    on(settings, body, record_letter(1), record_letter(2))
+
+
+def test_a_mistake_of_ours_is_counted_and_ends_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    async def body(at: Bench) -> None:
+        stop, metrics = asyncio.Event(), Metrics()
+        requeuer = Requeuer(settings, SystemClock(), RequeueMetrics(metrics))
+
+        async def stumbles(_connection: Connection) -> None:
+            stop.set()
+            raise OverflowError
+
+        monkeypatch.setattr("streams.requeue_table.open_requeues", stumbles)
+        await requeuer.run(stop)
+        assert b"headrace_requeuer_failures_total 1.0" in await metrics.render()
+        assert not await letter_rows.requeuer_runs(at.connection)  # another one may try
+
+    on(settings, body)
 
 
 @pytest.mark.real  # the embedded broker takes records of any size
