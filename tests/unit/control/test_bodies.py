@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from contracts.errors import QueryError
-from control.bodies import MoveBody, ReclaimBody, RequeueBody, filter_of, parsed
+from control.bodies import MoveBody, ReclaimBody, filter_of, parsed
 from runtime.problem import Problem
 from streams.dead_letters import LetterState
 from streams.letter_filter import LetterFilter
@@ -31,12 +31,6 @@ def test_a_body_that_is_not_understood_is_refused(body: bytes):
     with pytest.raises(Problem) as problem:
         parsed(MoveBody, body)
     assert problem.value.status == 400
-
-
-@pytest.mark.parametrize("rate", ["0", "-1", "1e9"])
-def test_a_rate_has_limits(rate: str):
-    with pytest.raises(QueryError, match="rate_per_s"):
-        parsed(RequeueBody, b'{"why": "x", "rate_per_s": %s}' % rate.encode())
 
 
 def test_hours_have_limits():
