@@ -38,7 +38,6 @@ _log = get_logger(__name__)
 # What a broker answers that has no transactions, or will not let us have them.
 _WITHOUT = (
     IncompatibleBrokerVersion,
-    NotImplementedError,
     TransactionalIdAuthorizationFailed,
     UnknownError,
     UnsupportedVersionError,

@@ -123,6 +123,8 @@ class StreamMirror:
                 continue
             failures = 0
             if lease is None:
+                # Whatever failed here before is not what the stream waits for now.
+                self._health.set_ready(f"mirror {self.stream.value}", ok=True, detail="somebody else owns it")
                 await _pause(stop, _ASK_S)
                 continue
             keeper = LeaseKeeper(self._leases, lease, ttl_s, self._clock, asked_s=asked_s)
