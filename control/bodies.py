@@ -92,7 +92,7 @@ def parsed(kind: type[Body], text: bytes) -> Body:
     """A body of that kind. Raises Problem 400 naming the field, or QueryError."""
     try:
         return msgspec.json.decode(text, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(400, f"the body: {error}") from None
 
 

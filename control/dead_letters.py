@@ -21,8 +21,10 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from contracts.errors import ServerMissing
 from control.bodies import MoveBody, ReclaimBody, RequeueBody, WhyBody, allow, filter_of, number_in, parsed, text_in
 from control.server import ROOT, operator_of
+from runtime.logs import get_logger
 from runtime.problem import Problem
 from streams import letter_json, letter_moves, letter_rows, postgres
 from streams.letter_filter import MAX_ID
@@ -33,16 +35,17 @@ if TYPE_CHECKING:
     from runtime.clock import Clock
     from runtime.settings import Settings
     from streams.letter_filter import LetterFilter
+    from streams.letter_rows import Content, Letter
     from streams.postgres import Connection, Pool
 
     _Move = Callable[[Connection, LetterFilter, Order], Awaitable[list[int]]]
+
+_log = get_logger(__name__)
 
 PAGE_LETTERS = 50
 MOST_LETTERS = 500
 MOST_GROUPS = 1000
 REQUEUES = 50
-# Bytes of an export that are gathered before they are sent.
-_EXPORT_BYTES = 65_536
 
 
 class DeadLetterApi:
@@ -98,16 +101,19 @@ class DeadLetterApi:
     async def export(self, request: web.Request) -> web.StreamResponse:
         """Letters with their bytes, one JSON object a line. A body that ends early is cut, not ended."""
         which = filter_of(_query(request))
+        page = await self._after(which, 0)  # before the answer begins: until then a failure can still be told
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
-        async with self._connection() as connection:
-            await response.prepare(request)
-            lines = bytearray()
-            async for letter, content in letter_rows.every(connection, which):
-                lines += json.dumps(letter_json.of_letter(letter) | letter_json.of_content(content)).encode() + b"\n"
-                if len(lines) >= _EXPORT_BYTES:
-                    await response.write(bytes(lines))
-                    lines.clear()
-            await response.write(bytes(lines))
+        await response.prepare(request)
+        try:
+            while page:
+                told = (letter_json.of_letter(letter) | letter_json.of_content(content) for letter, content in page)
+                await response.write(b"".join(json.dumps(line).encode() + b"\n" for line in told))
+                page = await self._after(which, page[-1][0].id)
+        except ServerMissing as error:
+            _log.warning("an export was cut", error=str(error))
+            if request.transport is not None:
+                request.transport.abort()
+            return response
         await response.write_eof()
         return response
 
@@ -194,6 +200,11 @@ class DeadLetterApi:
     def _order(self, request: web.Request, body: MoveBody) -> Order:
         most = self._settings.control.requeue_letters if body.limit is None else body.limit
         return Order(operator_of(request).subject, body.why, most)
+
+    async def _after(self, which: LetterFilter, letter_id: int) -> list[tuple[Letter, Content]]:
+        """The next letters of an export. The connection goes back meanwhile: its reader may be slow, or stall."""
+        async with self._connection() as connection:
+            return await letter_rows.after(connection, which, letter_id)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:

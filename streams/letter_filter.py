@@ -6,7 +6,7 @@ No text of a filter ever becomes part of a statement: it is a parameter.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from contracts.errors import QueryError
@@ -50,6 +50,8 @@ class LetterFilter:
         for name, moment in (("since", self.since), ("until", self.until)):
             if moment is not None and moment.tzinfo is None:
                 raise QueryError(name, "must have an offset, such as Z", moment.isoformat())
+            if moment is not None and not _is_comparable(moment):
+                raise QueryError(name, "must be in the years 1 to 9999, in UTC as well", moment.isoformat())
 
     @property
     def names_letters(self) -> bool:
@@ -112,6 +114,14 @@ def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
     return value.value if isinstance(value, StrEnum) else value
+
+
+def _is_comparable(moment: datetime) -> bool:
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
 
 
 def _is_storable(text: str) -> bool:

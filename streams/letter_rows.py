@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from streams.letter_filter import LetterFilter
     from streams.postgres import Connection, Row
 
-_EXPORT_ROWS = 500
+# Letters in memory at once: their payloads may be 1 MiB each.
+_EXPORT_ROWS = 16
 
 _LETTER = """letter.id, letter.source, letter.stream, letter.state, letter.waiting, letter.tenant_id, letter.event_type,
     letter.topic, letter.incarnation, letter.partition, letter."offset", letter.outbox_id, letter.outbox_created_at,
@@ -145,7 +146,7 @@ async def find(connection: Connection, which: LetterFilter, *, limit: int, befor
     """Up to `limit` letters with ids below `before_id`, newest first."""
     condition, values = which.condition()
     text = _FIND.format(condition=condition, before=len(values) + 1, limit=len(values) + 2)
-    return [_letter(row) for row in await connection.fetch(text, *values, before_id, limit)]
+    return [_letter(row) for row in await connection.fetch(text, *values, min(before_id, MAX_ID), limit)]
 
 
 async def one(connection: Connection, letter_id: int) -> tuple[Letter, Content] | None:
@@ -169,7 +170,7 @@ async def moves(
     connection: Connection, *, limit: int, before_id: int = MAX_ID, actor: str | None = None
 ) -> list[tuple[int, int, Move]]:
     """What happened to all letters, newest first: the line's own id, the letter's id, and the move."""
-    rows = await connection.fetch(_MOVES, before_id, actor, limit)
+    rows = await connection.fetch(_MOVES, min(before_id, MAX_ID), actor, limit)
     return [(row["id"], row["letter_id"], Move(*list(row.values())[2:])) for row in rows]
 
 
@@ -180,15 +181,21 @@ async def summary(connection: Connection, which: LetterFilter) -> list[Group]:
     return [Group(**{**row, "state": LetterState(row["state"])}) for row in rows]
 
 
-async def every(connection: Connection, which: LetterFilter) -> AsyncIterator[tuple[Letter, Content]]:
-    """All letters of a filter with their bytes, in order of id, a page at a time: those of the moment each is read."""
+async def after(connection: Connection, which: LetterFilter, letter_id: int) -> list[tuple[Letter, Content]]:
+    """The next letters of a filter with their bytes, in order of id; none at the end."""
     condition, values = which.condition()
     text = _AFTER.format(condition=condition, after=len(values) + 1, limit=len(values) + 2)
-    after_id = 0
-    while rows := await connection.fetch(text, *values, after_id, _EXPORT_ROWS):
-        for row in rows:
-            yield _letter(row), _content(row)
-        after_id = rows[-1]["id"]
+    rows = await connection.fetch(text, *values, letter_id, _EXPORT_ROWS)
+    return [(_letter(row), _content(row)) for row in rows]
+
+
+async def every(connection: Connection, which: LetterFilter) -> AsyncIterator[tuple[Letter, Content]]:
+    """All letters of a filter with their bytes, in order of id, a page at a time: those of the moment each is read."""
+    last_id = 0
+    while page := await after(connection, which, last_id):
+        for letter, content in page:
+            yield letter, content
+        last_id = page[-1][0].id
 
 
 async def requeues(connection: Connection, *, limit: int, only_open: bool = False) -> list[Requeue]:

@@ -135,7 +135,9 @@ def reclaim(
     *,
     chosen: Chosen,
     why: Why,
-    hours: Annotated[float, typer.Option(help="Only letters that left at least so long ago.", min=0.01)] = 1.0,
+    hours: Annotated[
+        float, typer.Option(help="Only letters that left at least so long ago.", min=0.01, max=8760)
+    ] = 1.0,
     every: Every = False,
     limit: Most = None,
 ) -> None:

@@ -29,6 +29,7 @@ def instant_ms(text: str, option: str, clock: Clock) -> int:
         moment = datetime.combine(date.fromisoformat(text), time(), UTC) if is_date else datetime.fromisoformat(text)
     except ValueError:
         moment = None
-    if moment is None or moment.tzinfo is None or moment.year < 1970:  # noqa: PLR2004 - the Unix epoch
+    # From the Unix epoch up to what is still a date in every offset.
+    if moment is None or moment.tzinfo is None or not 1970 <= moment.year < 9999:  # noqa: PLR2004
         raise SettingsError(f"{option}: must be {HELP[:-1]} (got {text[:40]!r})")
     return epoch_ms(moment)

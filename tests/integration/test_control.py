@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import aiohttp
 import pytest
 
+from control.run import CONNECTIONS
 from runtime.settings import Settings
 from streams import postgres, topics
 from streams.dead_letters import DeadLetters
@@ -38,6 +41,14 @@ class Desk:
 
     async def post(self, path: str, body: dict[str, Any]) -> Answer:
         return await ask(f"{self.url}/v1/control/{path}", "POST", body, headers=self.headers)
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[postgres.Connection]:
+        connection = await postgres.connect(self.settings.postgres, name="test")
+        try:
+            yield connection
+        finally:
+            await postgres.close(connection)
 
     async def ids(self, path: str = "dead-letters") -> list[int]:
         return [letter["id"] for letter in (await self.get(path)).json["letters"]]
@@ -81,6 +92,33 @@ def test_an_export_is_a_line_for_each_letter_with_its_bytes(settings: Settings):
         lines = [json.loads(line) for line in (await desk.get("dead-letters/export")).body.splitlines()]
         assert [line["id"] for line in lines] == [1, 2, 3]
         assert lines[1]["payload_base64"] == "/w=="
+
+    at_desk(settings, body)
+
+
+def test_readers_of_an_export_who_stall_hold_up_nobody_and_a_failure_cuts_them_off(settings: Settings):
+    async def body(desk: Desk) -> None:
+        await desk.letters.bury([record_letter(10 + n, source="voice", payload=b"x" * 400_000) for n in range(64)])
+        port, auth = desk.settings.control.port, desk.headers["Authorization"]
+        head = f"GET /v1/control/dead-letters/export?source=voice HTTP/1.1\r\nHost: x\r\nAuthorization: {auth}\r\n\r\n"
+        readers = []
+        for _ in range(CONNECTIONS):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=4096)
+            writer.write(head.encode())
+            assert b"200 OK" in await reader.readuntil(b"\r\n")
+            readers.append((reader, writer))
+        async with asyncio.timeout(10):
+            assert len(await desk.ids("dead-letters?source=orders")) == 2
+        async with desk.connected() as connection:
+            await connection.execute("ALTER TABLE headrace.dead_letter RENAME TO gone")
+        for reader, writer in readers:
+            told = b""
+            with suppress(ConnectionError):
+                while more := await reader.read(1 << 20):
+                    told = (told + more)[-2000:]
+            assert b"HTTP/1.1" not in told  # no other answer in the middle of this one
+            assert not told.endswith(b"0\r\n\r\n")  # nor an end that looks like one
+            writer.close()
 
     at_desk(settings, body)
 
@@ -165,6 +203,8 @@ REFUSED: list[tuple[str, str, object, int, str]] = [
     ("GET", "dead-letters?source=a&source=b", None, 400, "may be given once"),
     ("GET", "requeues?state=dead", None, 400, "limit"),
     ("GET", "dead-letters/history?actor=a%00b", None, 400, "plain text"),
+    ("GET", "dead-letters?since=0001-01-01T00:00:00%2B14:00", None, 400, "since"),
+    ("GET", "dead-letters?until=9999-12-31T23:59:59-14:00", None, 400, "until"),
     ("GET", "dead-letters/0", None, 404, "there is no"),
     ("GET", "dead-letters/99999999999999999999", None, 404, ""),
     ("GET", "nothing", None, 404, ""),
@@ -189,6 +229,11 @@ def test_what_cannot_be_done_is_told_with_the_field_and_its_limit(settings: Sett
             assert words in answer.json["detail"], (path, answer.json)
         form = await ask(f"{desk.url}/v1/control/dead-letters/discard", "POST", headers=desk.headers)
         assert form.status == 415
+        async with (
+            aiohttp.ClientSession(headers=desk.headers | {"Content-Type": "application/json"}) as session,
+            session.post(f"{desk.url}/v1/control/dead-letters/discard", data=b'{"why": "\xff", "all": true}') as found,
+        ):
+            assert found.status == 400
         assert await desk.ids("dead-letters?state=dead") == [3, 2, 1]
 
     at_desk(settings, body)

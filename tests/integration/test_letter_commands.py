@@ -57,6 +57,8 @@ def test_letters_are_listed_newest_first_by_filter_and_page_by_page(cli: CliRunn
     assert listed(cli, "2", "4") == [4, 2]
     assert listed(cli, "--since", "-1h", "--until", "now") == [4, 3, 2, 1]
     assert listed(cli, "--until", "-1h") == []
+    assert listed(cli, "--before", str(2**63)) == [4, 3, 2, 1]
+    called(cli, "list", "--until", "9999-12-31T23:59:59-14:00", status=2)
     assert "--before 3" in called(cli, "list", "--limit", "2").output
     groups = json.loads(called(cli, "list", "--count", "--json").stdout)["groups"]
     assert {(group["source"], group["reason"]): group["letters"] for group in groups}["orders", "BadJson"] == 1
@@ -97,6 +99,11 @@ def test_nothing_is_moved_unless_letters_are_named_or_all_are_meant(cli: CliRunn
     called(cli, command, "--state", "dead", "--why", "x", status=2)
     called(cli, command, "--all", "--why", " ", status=2)
     called(cli, command, "--all", "--why", "x")
+
+
+def test_letters_are_reclaimed_at_an_age_that_a_clock_can_show(cli: CliRunner):
+    called(cli, "reclaim", "--all", "--why", "x", "--hours", "inf", status=2)
+    called(cli, "reclaim", "--all", "--why", "x", "--hours", "1e9", status=2)
 
 
 def test_only_closed_letters_are_purged(cli: CliRunner):

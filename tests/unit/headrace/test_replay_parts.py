@@ -53,7 +53,7 @@ def test_times_are_dates_moments_with_an_offset_or_relative_to_now(text: str, ex
 
 
 @pytest.mark.parametrize(
-    "text", ["", "yesterday", "2026-03-01T12:00:00", "2026-13-01", "now+1h", "now-5w", "1969-12-31"]
+    "text", ["", "yesterday", "2026-03-01T12:00:00", "2026-13-01", "now+1h", "now-5w", "1969-12-31", "9999-12-31"]
 )
 def test_any_other_time_is_refused_with_the_option_and_the_forms(text: str):
     with pytest.raises(SettingsError, match=r"--from: must be 2026-03-01, .*now-90m"):

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -37,6 +37,8 @@ def test_the_record_of_a_filter_says_what_was_given():
         ("reason", "\ud800"),
         ("source", "x" * 257),
         ("since", datetime(2026, 1, 1)),  # noqa: DTZ001 - that is the point
+        ("since", datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))),
+        ("until", datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-14)))),
     ],
 )
 def test_what_the_database_could_not_compare_is_refused_with_the_fields_name(field: str, value: object):
