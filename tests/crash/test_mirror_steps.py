@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.servers import probes, tansu
 from runtime.settings import Settings
 from streams.epochs import is_fence
 from tests.support.aio import run
@@ -125,3 +126,43 @@ async def publish_both(at: Bench, numbers: range) -> None:
     for first in range(numbers.start, numbers.stop, 50):
         await at.publish(range(first, first + 40), "noisy")
         await at.publish(range(first + 40, first + 50), "quiet")
+
+
+@pytest.mark.skipif(not kafka_is_embedded(), reason="stops a broker of its own")
+@pytest.mark.timeout(320)
+def test_a_kafka_that_stands_still_for_long_costs_no_memory_and_nothing_else(
+    tmp_path: Path, prefix: str, redis_url: str
+):
+    """A hundred batches wait meanwhile; the producer is made anew, again and again."""
+
+    async def scenario() -> None:
+        port = probes.free_port()
+        settings = settings_for(prefix, redis_url, f"127.0.0.1:{port}", embedded=True, batch_entries=BATCH)
+        settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"send_timeout_s": 1.0})})
+        broker = await tansu.start(tmp_path / "broker", port)
+        try:
+            async with bench(settings) as at, mirror(settings, "none") as child:
+                await at.publish(range(500))
+                await at.until(500, timeout_s=WAIT_S)
+                os.kill(broker.pid, signal.SIGSTOP)
+                before = resident_bytes(child)
+                await at.publish(range(500, 10_500))
+                most = 0
+                for _look in range(20):
+                    await asyncio.sleep(1.0)
+                    most = max(most, resident_bytes(child))
+                os.kill(broker.pid, signal.SIGCONT)
+                # One batch and a few clients; what waits is some 10 MB.
+                assert most - before < 8_000_000
+                await at.until(10_500, timeout_s=WAIT_S)
+                await asyncio.sleep(1.0)
+                assert recount(await at.records(), range(10_500)) == CLEAN
+        finally:
+            await broker.stop()
+
+    run(scenario(), timeout_s=310)
+
+
+def resident_bytes(child: asyncio.subprocess.Process) -> int:
+    pages = (Path("/proc") / str(child.pid) / "statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
