@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from contracts.errors import QueryError
+from contracts.text import has_control
 from control.bodies import parsed
 from control.server import ROOT, operator_of
 from reliability.breaker_machine import Mode
@@ -49,14 +50,14 @@ class NameBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 def check(name: str, mode: str, seconds: float, why: str) -> None:
     """Raise QueryError for a word that is none."""
-    if not 1 <= len(name) <= NAME_CHARS:
-        raise QueryError("name", f"must have 1 to {NAME_CHARS} characters", name)
+    if not 1 <= len(name) <= NAME_CHARS or has_control(name):
+        raise QueryError("name", f"must have 1 to {NAME_CHARS} characters and no control character", name)
     if mode not in WORDS:
         raise QueryError("mode", f"must be one of {', '.join(WORDS)}", mode)
     if not 1 <= seconds <= LONGEST_S:
         raise QueryError("seconds", f"must be from 1 to {LONGEST_S:.0f}: a word ends by itself", seconds)
-    if not why.strip() or len(why) > REASON_CHARS:
-        raise QueryError("why", f"must say why, in at most {REASON_CHARS} characters", why)
+    if not why.strip() or len(why) > REASON_CHARS or has_control(why):
+        raise QueryError("why", f"must say why, in at most {REASON_CHARS} characters on one line", why)
 
 
 class BreakerApi:

@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from contracts.errors import QueryError
+from contracts.text import has_control
 from control.bodies import parsed
 from control.server import ROOT, operator_of
 from reliability.ladder import Level
@@ -43,8 +44,8 @@ def check(level: int, seconds: float, why: str) -> None:
         raise QueryError("level", f"must be from 0 to {max(Level):d}", level)
     if not 1 <= seconds <= LONGEST_S:
         raise QueryError("seconds", f"must be from 1 to {LONGEST_S:.0f}: an override ends by itself", seconds)
-    if not why.strip() or len(why) > REASON_CHARS:
-        raise QueryError("why", f"must say why, in at most {REASON_CHARS} characters", why)
+    if not why.strip() or len(why) > REASON_CHARS or has_control(why):
+        raise QueryError("why", f"must say why, in at most {REASON_CHARS} characters on one line", why)
 
 
 class DegradationApi:

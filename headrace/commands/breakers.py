@@ -13,6 +13,7 @@ import typer
 from headrace.commands.reported import reported
 
 if TYPE_CHECKING:
+    from headrace.console import Console
     from streams.reliability_report import ReliabilityBoard
 
 app = typer.Typer(
@@ -84,7 +85,8 @@ async def _set(board: ReliabilityBoard, name: str, mode: str, minutes: float, wh
     await board.say(name, Mode(mode), seconds=60 * minutes, by=f"cli:{getpass.getuser()}", why=why)
     known = {each["name"] for state in await board.read() for each in state["breakers"]}
     if name not in known:
-        typer.echo(f"note: no process has a breaker {name!r} now; there are: {', '.join(sorted(known)) or 'none'}")
+        there = ", ".join(sorted(known)) or "none"
+        _console().say(f"note: no process has a breaker {name!r} now; there are: {there}")
     return 0
 
 
@@ -94,21 +96,21 @@ async def _clear(board: ReliabilityBoard, name: str) -> int:
 
 
 def _print(shown: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for column in ("breaker", "process", "state", "for s", "failed", "slow", "calls"):
-        table.add_column(column)
+    console, rows = _console(), []
     for state in shown["processes"]:
         for each in state["breakers"]:
             silent = " (silent)" if state["stale"] else ""
             ratios = f"{each['failure_ratio']:.0%}", f"{each['slow_ratio']:.0%}"
             now = each["state"], f"{each['since_s']:,.0f}", *ratios, str(each["window_calls"])
-            table.add_row(each["name"], state["process"] + silent, *now)
-    console = Console()
-    console.print(table)
+            rows.append((each["name"], state["process"] + silent, *now))
+    console.table(("breaker", "process", "state", "for s", "failed", "slow", "calls"), rows)
     for name, word in shown["operators"].items():
-        console.print(
-            f"{name}: {word['mode']} for {word['ends_in_s']:,} s, by {word['by']}: {word['why']}", markup=False
-        )
+        console.say(f"{name}: {word['mode']} for {word['ends_in_s']:,} s, by {word['by']}: {word['why']}")
+
+
+def _console() -> Console:
+    """What others wrote into Redis is shown, and gives the terminal no orders."""
+    from headrace.console import Console
+    from runtime.clock import SystemClock
+
+    return Console(SystemClock())

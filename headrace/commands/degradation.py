@@ -76,8 +76,10 @@ async def _show(board: DegradationBoard, *, as_json: bool) -> int:
 
 
 async def _set(board: DegradationBoard, level: int, minutes: float, why: str) -> int:
+    from control.degradation import check
     from reliability.ladder import Level
 
+    check(level, 60 * minutes, why)
     await board.override(Level(level), seconds=60 * minutes, by=getpass.getuser(), reason=why)
     _print(await board.exchange())
     return 0
@@ -92,16 +94,20 @@ async def _clear(board: DegradationBoard) -> int:
 
 def _print(heard: Heard) -> None:
     from contracts.times import moment_of
+    from headrace.console import Console
     from reliability.ladder import Feature, allowed
+    from runtime.clock import SystemClock
 
+    # What others wrote into Redis is shown, and gives the terminal no orders.
+    console = Console(SystemClock())
     level, override = heard.level, heard.override
     off = [feature.value for feature in Feature if not allowed(feature, level)]
-    typer.echo(f"level {level:d}, {level.name.lower()}; off: {', '.join(off) or 'nothing'}")
+    console.say(f"level {level:d}, {level.name.lower()}; off: {', '.join(off) or 'nothing'}")
     if override is not None:
         until = moment_of(int(1000 * override.until_s)).isoformat(timespec="seconds")
-        typer.echo(f"set by {override.by} until {until}: {override.reason}")
+        console.say(f"set by {override.by} until {until}: {override.reason}")
     for name, said in sorted(heard.processes.items()):
-        typer.echo(f"{name}: level {said.get('level')}; {_signals(said.get('signals'))}")
+        console.say(f"{name}: level {said.get('level')}; {_signals(said.get('signals'))}")
 
 
 def _signals(signals: object) -> str:

@@ -60,3 +60,16 @@ def test_a_name_or_mode_that_nobody_knows_is_told(settings: Settings):
     refused = breakers(settings, "set", "shop", "closed", "--why", "x")
     assert refused.returncode == 2
     assert "forced_open, disabled, metrics_only" in refused.stderr
+
+
+def test_what_others_wrote_gives_the_terminal_no_orders(settings: Settings):
+    async def said() -> None:
+        redis = RedisLog(settings.redis, settings.prefix, client_name="test")
+        board = ReliabilityBoard(redis, settings.prefix, SystemClock())
+        await board.say("sh\x1b[31mop", Mode.DISABLED, seconds=60, by="ann", why="a\x1b]0;b\x07 [red]c[/]")
+        await redis.close()
+
+    run(said())
+    shown = breakers(settings, "list").stdout
+    assert "[red]c[/]" in shown
+    assert "\x1b" not in shown

@@ -28,7 +28,14 @@ def test_an_operator_holds_a_breaker_and_lets_it_go(settings: Settings):
 
 @pytest.mark.parametrize(
     ("wrong", "field"),
-    [({"mode": "closed"}, "mode"), ({"mode": "auto"}, "mode"), ({"seconds": 0}, "seconds"), ({"why": " "}, "why")],
+    [
+        ({"mode": "closed"}, "mode"),
+        ({"mode": "auto"}, "mode"),
+        ({"seconds": 0}, "seconds"),
+        ({"why": " "}, "why"),
+        ({"why": "a\x1b]0;b"}, "why"),
+        ({"name": "a\n"}, "name"),
+    ],
 )
 def test_a_word_that_cannot_be_meant_is_refused_with_its_field(
     settings: Settings, wrong: dict[str, object], field: str

@@ -37,7 +37,13 @@ def test_an_operator_sets_a_level_that_ends_by_itself_and_takes_it_back(settings
 
 @pytest.mark.parametrize(
     ("wrong", "field"),
-    [({"level": 5}, "level"), ({"level": -1}, "level"), ({"seconds": 0}, "seconds"), ({"why": " "}, "why")],
+    [
+        ({"level": 5}, "level"),
+        ({"level": -1}, "level"),
+        ({"seconds": 0}, "seconds"),
+        ({"why": " "}, "why"),
+        ({"why": "a\x1b]0;b"}, "why"),
+    ],
 )
 def test_a_word_that_cannot_be_meant_is_refused_with_its_field(
     settings: Settings, wrong: dict[str, object], field: str
@@ -87,3 +93,17 @@ def test_the_command_line_shows_sets_and_clears_without_the_control_process(sett
     assert "level 0, normal; off: nothing" in command(settings, "clear").stdout
     assert "there was no override" in command(settings, "clear").stdout
     assert command(settings, "set", "7", "--why", "x").returncode == 2
+    assert command(settings, "set", "1", "--why", " ").returncode == 2
+
+
+def test_what_others_wrote_gives_the_terminal_no_orders(settings: Settings):
+    async def said() -> None:
+        redis = RedisLog(settings.redis, settings.prefix, client_name="test")
+        board = DegradationBoard(redis, settings.prefix, settings.ladder)
+        await board.override(Level.STALE, seconds=60, by="ann", reason="a\x1b]0;b\x07 [red]c[/]")
+        await redis.close()
+
+    run(said())
+    shown = command(settings, "show").stdout
+    assert "[red]c[/]" in shown
+    assert "\x1b" not in shown
