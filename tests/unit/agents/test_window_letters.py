@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -246,6 +247,28 @@ def test_a_letter_that_is_in_the_rows_and_was_not_told_of_is_told_of_when_it_com
     bench.read()
     bench.flush()
     assert bench.recovered[1:] == [(106, 6)], "it is known that 5 was told of"
+
+
+@pytest.mark.parametrize("with_records", [False, True])
+def test_a_worker_that_dies_between_any_two_batches_of_a_flush_leaves_letters_and_their_number_together(
+    with_records: bool,  # noqa: FBT001 - a case
+):
+    batches = 0
+    while True:
+        bench = Bench()
+        if with_records:
+            bench.call("search")
+        bench.come_back(1, "search")
+        bench.come_back(2, "other")
+        bench.read()
+        effects = bench.flush(batches=batches)
+        bench.read()
+        bench.flush()
+        bench.restart()
+        assert bench.counts() == {("search", 0): 1 + with_records, ("other", 0): 1}, f"died behind {batches}"
+        if batches == len([batch for batch in (effects.rows, *effects.row_batches) if batch]):
+            return
+        batches += 1
 
 
 STEPS = st.lists(

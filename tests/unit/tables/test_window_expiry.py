@@ -212,3 +212,18 @@ def test_a_row_put_in_by_a_replay_for_a_window_that_is_due_goes_all_the_same():
     bench.now_s += 60  # the next look at quiet tenants
     bench.flush(4)
     assert bench.kept() == {("a", NOW_MS + 200_000)}
+
+
+def test_what_came_back_while_a_window_was_told_of_is_still_to_be_told():
+    bench = Bench()
+    bench.events(("one", NOW_MS - 60_000))
+    bench.events(("one", NOW_MS))
+    bench.rows.apply()
+    (key, *_rest) = over = bench.rows.to_announce(bench.now_s)
+    told = [(key, row.revision) for key, row in over.items()]
+    revision = bench.rows.touch_again(key).revision
+    bench.rows.announced(told)
+    again = bench.rows.to_announce(bench.now_s)
+    assert [row.revision for row in again.values()] == [revision]
+    bench.rows.announced([(key, revision)])
+    assert bench.rows.to_announce(bench.now_s) == {}
