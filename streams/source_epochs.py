@@ -19,7 +19,7 @@ from streams.log_range import LogRange
 from streams.records import Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from runtime.settings import KafkaSettings
     from streams.record_chunk import Run
@@ -79,7 +79,7 @@ class SourceEpochs:
             self.passed[tp] = Passed(handed_out, position)
         return kept
 
-    def without_fences(self, found: dict[Any, list[Any]]) -> dict[Any, list[Any]]:
+    def without_fences(self, found: Mapping[Any, list[Any]]) -> dict[Any, list[Any]]:
         """What was read record by record, where aiokafka is not the one that is known here: as much as is safe."""
         return {tp: admitted(records) if tp.topic in self._topics else records for tp, records in found.items()}
 

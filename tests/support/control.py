@@ -69,8 +69,8 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     try:
         await until_open(settings.control.port, task)
         async with asyncio.timeout(10):
-            while not task.done() and (await ask(f"{url}/readyz")).status != 200:
-                await asyncio.sleep(0.02)  # noqa: ASYNC110 - another task
+            while not task.done() and (await ask(f"{url}/readyz")).status != 200:  # noqa: ASYNC110 - another task
+                await asyncio.sleep(0.02)
         yield url
     finally:
         stop.set()

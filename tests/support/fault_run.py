@@ -72,10 +72,7 @@ class Outcome:
     def __str__(self) -> str:
         kills = sum(fault.target in PROCESSES for fault in self.plan)
         head = f"{kills} kills and freezes, {len(self.plan) - kills} outages in {self.seconds:.0f} s of traffic"
-        rest = (
-            f"{self.report.windows_checked} windows, {len(self.wrong_windows)} wrong; "
-            f"{self.unprocessed} rows left"
-        )
+        rest = f"{self.report.windows_checked} windows, {len(self.wrong_windows)} wrong; {self.unprocessed} rows left"
         lines = [head, *map(str, self.verdicts), rest, f"p99 {self.report.commit_to_client_ms.get('p99')} ms"]
         return "\n".join([*lines, *self.dead_letters, *self.wrong_windows[:10]])
 
