@@ -91,6 +91,15 @@ class Kept:
             cut = run.last.next()
         return cut
 
+    def beyond(self, go: int) -> StreamId:
+        """The lowest id that stays when at least `go` of these entries go, or all of them if they are fewer."""
+        cut = START
+        for run in self._runs:
+            if go <= 0:
+                break
+            cut, go = run.last.next(), go - run.entries
+        return cut
+
     def between(self, first: StreamId, cut: StreamId) -> int:
         """About how many entries from `first` on are below `cut`."""
         return sum(run.entries for run in self._runs if first <= run.last < cut)
@@ -118,7 +127,7 @@ def plan(kept: Kept, needs: Iterable[Need], limits: Limits, extent: Extent) -> C
         cut = max(cut, min(spare, aged))
     if 0 < limits.stream_bytes < extent.used_bytes:
         over = extent.length * (1 - _DOWN_TO * limits.stream_bytes / extent.used_bytes)
-        cut = max(cut, kept.behind(max(0, kept.count - int(over) - 1)))
+        cut = max(cut, kept.beyond(int(over) + 1))
     overtaken = {need.group: kept.between(need.oldest, cut) for need in waiting if need.oldest and need.oldest < cut}
     return Cut(cut, {group: count for group, count in overtaken.items() if count > 0})
 

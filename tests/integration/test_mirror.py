@@ -204,6 +204,30 @@ def test_a_kafka_that_forgot_everything_gets_what_redis_still_has(tmp_path: Path
     run(scenario(), timeout_s=60)
 
 
+def test_a_group_that_never_gets_on_is_warned_of_and_cannot_fill_redis(prefix: str, redis_url: str, kafka_url: str):
+    async def scenario() -> None:
+        settings = settings_for(
+            prefix, redis_url, kafka_url, embedded=kafka_is_embedded(), keep_entries=100, stream_bytes=300_000
+        )
+        async with bench(settings) as at:
+            await at.redis.call("XGROUP", "CREATE", at.key, "stuck", "0", "MKSTREAM")
+            await at.redis.call("XREADGROUP", "GROUP", "stuck", "c", "COUNT", 1, "STREAMS", at.key, ">")
+            await at.publish(range(4_000))
+            async with at.mirror() as (metrics, _):
+                named = {"stream": "orders", "consumer_group": "stuck"}
+
+                async def cut() -> bool:
+                    lost = metrics.registry.get_sample_value("headrace_stream_trimmed_unread_total", named) or 0
+                    return lost > 0 and int(await at.redis.call("MEMORY", "USAGE", at.key)) < 320_000
+
+                await eventually(cut, timeout_s=40)
+                assert metrics.registry.get_sample_value("headrace_stream_trim_pressure_ratio", named) is not None
+                assert (await at.redis.stream_info(at.key)).length > 500
+            assert recount(await at.records(), range(4_000)) == CLEAN
+
+    run(scenario(), timeout_s=60)
+
+
 @embedded_only
 def test_a_redis_that_forgot_everything_is_read_from_its_beginning_without_repeats(
     tmp_path: Path, prefix: str, kafka_url: str

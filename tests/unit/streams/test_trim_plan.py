@@ -65,8 +65,9 @@ def test_a_stream_that_takes_too_much_memory_is_cut_to_nine_tenths_whoever_needs
     full = NOW._replace(used_bytes=2_000_000)
     limits = LIMITS._replace(keep_entries=100)
     cut = plan(kept, slow, limits, full)
-    assert cut.min_id == StreamId(int(RECENT) + 4, 1)
-    assert cut.overtaken == {"slow": 50}
+    assert cut.min_id == StreamId(int(RECENT) + 5, 1)
+    assert cut.overtaken == {"slow": 60}
+    assert plan(filled((int(RECENT), 100)), slow, limits, full).overtaken == {"slow": 100}, "one large run is no excuse"
     assert plan(kept, slow, limits._replace(stream_bytes=0), full).min_id == START
 
 
