@@ -140,16 +140,21 @@ class DeadLetterApi:
         return _json(letter_json.of_letter(found[0]) | letter_json.of_content(found[1]) | {"history": [*history]})
 
     async def requeue(self, request: web.Request) -> web.Response:
-        """Order that letters are sent again. 202 with the requeue's path; 200 when none of them is dead."""
+        """Order that letters are sent again. 202 with the requeue's path; 200 when none of them can be.
+
+        `not_taken_back` names the sources of dead letters that nobody takes back.
+        """
         body = parsed(RequeueBody, await request.read())
         rate_per_s = self._settings.control.requeue_rate_per_s if body.rate_per_s is None else body.rate_per_s
         which, order = body.meant(), self._order(request, body)
         async with self._connection() as connection:
             asked = await letter_moves.requeue(connection, which, order, rate_per_s=rate_per_s)
+            left = await letter_moves.not_taken_back(connection, which)
+        stuck: JsonObject = {"not_taken_back": [*left]}
         if asked is None:
-            return _json({"requeue_id": None, "letters": 0})
+            return _json({"requeue_id": None, "letters": 0, **stuck})
         self._requeued()
-        answer = _json({"requeue_id": asked.requeue_id, "letters": asked.letters}, status=202)
+        answer = _json({"requeue_id": asked.requeue_id, "letters": asked.letters, **stuck}, status=202)
         answer.headers["Location"] = f"{ROOT}/requeues/{asked.requeue_id}"
         return answer
 

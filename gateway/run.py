@@ -94,7 +94,7 @@ class _Gateway:
         self._reliability = Reliability(settings, process_name("gateway"), clock, metrics)
         self._load.show(self._reliability)
         app = Rest(doorkeeper, self._tables, self._control, self._load, clock).application(health, metrics)
-        Policies(doorkeeper, ReliabilityBoard(self._redis, settings.prefix, clock)).add_to(app)
+        Policies(doorkeeper, self._load, ReliabilityBoard(self._redis, settings.prefix, clock)).add_to(app)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_FLUSH_S)
 
     async def serve(self, stop: asyncio.Event) -> None:

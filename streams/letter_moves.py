@@ -52,6 +52,9 @@ _REQUEUE = """, asked AS (
 )
 SELECT id, letter_count FROM asked"""
 _TAKEN_BACK = "letter.source = ANY(${sources}::text[])"
+_NOT_TAKEN_BACK = """
+SELECT DISTINCT letter.source FROM headrace.dead_letter AS letter
+WHERE {condition} AND letter.state = 'dead' AND letter.source <> ALL(${sources}::text[]) ORDER BY letter.source"""
 _DISCARD = """
 UPDATE headrace.dead_letter AS letter SET state = 'discarded', last_at = clock_timestamp()
 FROM chosen WHERE letter.id = chosen.id RETURNING letter.id"""
@@ -129,6 +132,13 @@ async def requeue(
     }
     row = await _run(connection, _REQUEUE, which, order, (LetterState.DEAD,), given, _TAKEN_BACK)
     return Asked(row[0]["id"], row[0]["letter_count"]) if row else None
+
+
+async def not_taken_back(connection: Connection, which: LetterFilter) -> list[str]:
+    """Sources of dead letters of a filter that no requeue moves, since nobody takes them back."""
+    condition, values = which.condition()
+    text = _NOT_TAKEN_BACK.format(condition=condition, sources=len(values) + 1)
+    return [row["source"] for row in await connection.fetch(text, *values, list(REQUEUED_TO))]
 
 
 async def discard(connection: Connection, which: LetterFilter, order: Order) -> list[int]:

@@ -195,7 +195,10 @@ function ask(move, which, name) {
   dialog(`${verb} ${name}`, text, verb, !which.ids, async (why, limit) => {
     const body = { which, why };
     if (limit) body.limit = limit;
-    await post(`dead-letters/${move}`, body);
+    const moved = await post(`dead-letters/${move}`, body);
+    if (moved.letters > 0) return;
+    const stuck = moved.not_taken_back ?? [];
+    throw new Error(stuck.length ? `Nothing was requeued: no consumer takes letters of ${stuck.join(", ")} back.` : "None of these is dead any more.");
   });
 }
 
@@ -249,14 +252,27 @@ async function keepLooking() {
   timer = setTimeout(keepLooking, EVERY_MS);
 }
 
-async function signedIn() {
+async function signInOrAsk() {
   const token = session.takeTokenFromAddress();
-  let caller = token ? await session.signIn(token).catch(() => null) : await session.current();
+  let reason = "";
+  let caller = token ? await session.signIn(token).catch((refusal) => void (reason = refusal.message)) : await session.current();
   while (!caller?.operator) {
     setState("out", "Signed out");
-    caller = await session.ask(caller ? "This token is a client's; an operator's is needed." : "");
+    caller = await session.ask(caller ? "This token is a client's; an operator's is needed." : reason);
   }
   return caller;
+}
+
+/** A gateway that does not answer is asked again: the page is open through its restart. */
+async function signedIn() {
+  for (;;) {
+    try {
+      return await signInOrAsk();
+    } catch (refusal) {
+      setState("away", refusal.message);
+      await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
+    }
+  }
 }
 
 byId("filter").onsubmit = (event) => {

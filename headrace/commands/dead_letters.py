@@ -10,7 +10,7 @@ import asyncio
 import getpass
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -135,19 +135,23 @@ def requeue(
     """Send dead letters again, each to the consumer that failed and to no other. Asking twice has one effect."""
 
     async def ask(desk: Desk) -> int:
-        from headrace.console import print_json
+        from headrace.console import Console, print_json
         from streams import letter_moves
 
         which = meant(chosen.filter(desk.clock), every=every)
         order = order_of(desk, why, limit)
         rate_per_s = rate or desk.settings.control.requeue_rate_per_s
         asked = await letter_moves.requeue(desk.connection, which, order, rate_per_s=rate_per_s)
+        stuck = await letter_moves.not_taken_back(desk.connection, which)
         if json:
             print_json({"requeue_id": asked and asked.requeue_id, "letters": asked.letters if asked else 0})
+            desk = replace(desk, console=Console(desk.clock, to_stderr=True))
+        elif asked:
+            desk.console.say(f"requeue {asked.requeue_id}: {asked.letters:,} letters")
         else:
-            desk.console.say(
-                f"requeue {asked.requeue_id}: {asked.letters:,} letters" if asked else "no letter of these is dead"
-            )
+            desk.console.say("nothing is requeued" if stuck else "no letter of these is dead")
+        if stuck:
+            desk.console.warn(f"dead letters of {', '.join(stuck)} stay: no consumer takes them back")
         if asked is None:
             return 0
         await _warn_without_requeuer(desk)

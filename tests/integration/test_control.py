@@ -147,7 +147,7 @@ def test_a_requeue_recovers_its_letters_and_says_who_wanted_it(settings: Setting
             ("requeued", "ann"),
         ]
         again = await desk.post("dead-letters/requeue", {"which": {"source": "orders"}, "why": "once more"})
-        assert (again.status, again.json) == (200, {"requeue_id": None, "letters": 0})
+        assert (again.status, again.json) == (200, {"requeue_id": None, "letters": 0, "not_taken_back": []})
 
     at_desk(settings, body)
 

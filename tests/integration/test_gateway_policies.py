@@ -15,6 +15,7 @@ from runtime.settings import Settings
 from streams.redis_log import RedisLog
 from streams.reliability_report import ReliabilityBoard
 from tests.support.aio import run
+from tests.support.control import token as operator_token
 from tests.support.gateway import free_port, gateway, request, token
 
 
@@ -56,13 +57,18 @@ def test_every_process_is_shown_to_whoever_has_a_token(at: Callable[[str], Setti
         await redis.close()
         async with gateway(settings):
             assert (await ask(settings, ""))[0] == 401
+            body: dict[str, object] = {}
             processes: list[dict[str, object]] = []
             async with asyncio.timeout(10):
                 while len(processes) < 2:
                     status, body = await ask(settings, bearer)
                     assert (status, body["operators"]["shop"]["mode"]) == (200, "disabled")  # type: ignore[index]
                     processes = body["processes"]  # type: ignore[assignment]  # JSON
+            assert body["operators"]["shop"].keys() == {"mode", "ends_in_s"}  # type: ignore[index]
+            operators = f"Authorization: Bearer {operator_token(settings)}\r\n"
+            assert (await ask(settings, operators))[1]["operators"]["shop"]["by"] == "ann"  # type: ignore[index]
             own, other = processes
+            assert all("why" not in each for each in own["degradation"])  # type: ignore[attr-defined]
             assert str(own["process"]).startswith("gateway:")
             assert {"gates", "limits", "degradation"} <= own.keys()
             assert (other["process"], other["breakers"][0]["name"]) == ("worker:a:1", "shop")  # type: ignore[index]
@@ -79,5 +85,19 @@ def test_without_redis_the_answer_says_so_and_the_gateway_serves(at: Callable[[s
             status, body = await ask(settings, bearer)
             assert status == 503
             assert "Redis" in str(body["detail"])
+
+    run(scenario())
+
+
+def test_a_tenant_that_asks_too_often_is_told_to_wait(at: Callable[[str], Settings]):
+    """Each question costs Redis the states of all processes."""
+
+    async def scenario() -> None:
+        settings = at("")
+        limits = settings.limits.model_copy(update={"tenant_per_s": 0.1, "tenant_burst": 2})
+        settings = settings.model_copy(update={"limits": limits})
+        bearer = f"Authorization: Bearer {token(settings)}\r\n"
+        async with gateway(settings):
+            assert [(await ask(settings, bearer))[0] for _ in range(3)] == [200, 200, 429]
 
     run(scenario())

@@ -79,11 +79,28 @@ def test_a_requeue_names_its_letters_and_warns_when_nobody_sends(cli: CliRunner)
     result = called(cli, "requeue", "--source", "orders", "--why", "the shop is back")
     assert "requeue 1: 2 letters" in result.output
     assert "no control process runs" in result.output
-    assert "no letter of these is dead" in called(cli, "requeue", "--source", "orders", "--why", "again").output
+    again = called(cli, "requeue", "--source", "orders", "--why", "again").output
+    assert "no letter of these is dead" in again
+    assert "stay" not in again
     (told,) = json.loads(called(cli, "requeues", "--json").stdout)["requeues"]
     assert (told["waiting"], told["asked"]) == (2, {"source": "orders"})
     assert "2 letters had not left" in called(cli, "cancel", "1", "--why", "a mistake").output
     assert listed(cli, "--state", "dead") == [4, 3, 2, 1]
+
+
+def test_a_requeue_says_which_letters_nobody_takes_back(cli: CliRunner, settings: Settings):
+    async def buried() -> None:
+        async with postgres.pool(settings.postgres, name="test", size=1) as pool:
+            await DeadLetters(pool, settings.postgres).bury([record_letter(5, source="backfill")])
+
+    run(buried())
+    assert "letters of backfill stay" in called(cli, "requeue", "5", "--why", "x").output
+    assert "letters of backfill stay" in called(cli, "requeue", "1", "5", "--why", "x").output
+    assert "stay" not in called(cli, "requeue", "2", "--why", "x").output
+    # Warnings for people, of which there are two here, are not on the standard output of a program.
+    told = called(cli, "requeue", "4", "5", "--why", "x", "--json")
+    assert json.loads(told.stdout) == {"requeue_id": 3, "letters": 1}
+    assert "no control process runs" in told.stderr
 
 
 @pytest.mark.parametrize("rate", ["inf", "nan", "1e6", "0"])
