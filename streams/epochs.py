@@ -70,11 +70,6 @@ def fence_headers(epoch: int) -> Headers:
     return [(FENCE, b"1"), (EPOCH, b"%d" % epoch)]
 
 
-def highest(records: Iterable[_HasHeaders]) -> int:
-    """The highest epoch in records; 0 when there is none."""
-    return max((epoch_of(record.headers) or 0 for record in records), default=0)
-
-
 def admitted(records: Iterable[Found], highest_before: int = 0) -> list[Found]:
     """The records of one partition that count, given in the order of the log."""
     return _split(records, highest_before)[0]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.epochs import admitted, fence_headers, highest
+from streams.epochs import Epochs, admitted, fence_headers
 from streams.mirror_parking import split
 from streams.mirror_plan import PARKED, START, Memory, StreamId, next_read_count, parse_id, start_after
 from streams.mirror_record import Mirrored
@@ -226,7 +226,10 @@ def test_who_begins_to_read_in_the_middle_leaves_out_the_same_records(lives: Liv
     for records in world.log.values():
         counted = admitted(records)
         for start in range(len(records) + 1):
-            before = highest(records[max(0, start - TAIL) : start])
+            epochs: Epochs[str] = Epochs()
+            epochs.begin("p", 0)
+            epochs.admit("p", records[max(0, start - TAIL) : start])
+            before = epochs.highest()["p"]
             assert admitted(records[start:], before) == [record for record in counted if record.offset >= start]
 
 

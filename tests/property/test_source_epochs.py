@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from runtime.settings import KafkaSettings
 from streams.batches import BatchConsumer
-from streams.epochs import admitted, fence_headers, highest
+from streams.epochs import admitted, fence_headers
 from streams.record_chunk import Run
 from streams.source_epochs import SourceEpochs
 from tests.support.chunks import LogRecord
@@ -60,7 +60,8 @@ class World:
         if not self.epochs.knows(self.source, PLACE):
             position = self.state._position
             before = [r for run in self.log for r in run.records if r.offset < position]
-            self.epochs._epochs.begin(PLACE, highest(before))
+            self.epochs._epochs.begin(PLACE, 0)
+            self.epochs._epochs.admit(PLACE, before)
             self.epochs._known_at[PLACE] = position
         start, stop = self.state._position, min(self.end, self.state._position + count)
         runs = [Run([r for r in run.records if start <= r.offset < stop], 0) for run in self.log]
