@@ -75,7 +75,8 @@ def letter_of(found: Found) -> DeadLetter | None:
         payload = entry["payload"] if isinstance(entry["payload"], str) else json.dumps(entry["payload"])
         aggregate_id, aggregate_type = str(entry["aggregate_id"]), str(entry["aggregate_type"])
         event_type, attempts = str(entry["event_type"]), 1 + max(0, int(entry.get("retry_count") or 0))
-    except (ValueError, TypeError, KeyError, RecursionError):
+        created_at = (created_at if created_at.tzinfo else created_at.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
     if not 0 < outbox_id <= MAX_ID:
         return None
@@ -83,7 +84,7 @@ def letter_of(found: Found) -> DeadLetter | None:
     return DeadLetter(
         source=RELAY,
         outbox_id=outbox_id,
-        outbox_created_at=created_at if created_at.tzinfo else created_at.replace(tzinfo=UTC),
+        outbox_created_at=created_at,
         tenant_id=_tenant(payload),
         event_type=event_type,
         key=aggregate_id.encode("utf-8", "surrogatepass"),

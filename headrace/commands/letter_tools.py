@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -117,12 +119,18 @@ def export(
     async def ask(desk: Desk) -> int:
         which = chosen.filter(desk.clock)
         if to is None:
-            await _write(desk, which, sys.stdout)
+            await _write(desk, which, sys.stdout, "standard output")
             return 0
         partial = to.with_name(f"{to.name}.partial")
-        with partial.open("w", encoding="utf-8") as file:
-            count = await _write(desk, which, file)
-        partial.replace(to)  # whole or not at all
+        with _writing(to):
+            file = partial.open("w", encoding="utf-8")
+        try:
+            count = await _write(desk, which, file, to)
+        finally:
+            with _writing(to):
+                file.close()
+        with _writing(to):
+            partial.replace(to)  # whole or not at all
         desk.console.say(f"{count:,} letters in {to}")
         return 0
 
@@ -159,14 +167,27 @@ def reclaim(
     run(ask)
 
 
-async def _write(desk: Desk, which: LetterFilter, file: TextIO) -> int:
+async def _write(desk: Desk, which: LetterFilter, file: TextIO, to: Path | str) -> int:
     from streams import letter_json, letter_rows
 
     count = 0
     async for letter, content in letter_rows.every(desk.connection, which):
-        file.write(json.dumps(letter_json.of_letter(letter) | letter_json.of_content(content)) + "\n")
+        line = json.dumps(letter_json.of_letter(letter) | letter_json.of_content(content))
+        with _writing(to):
+            file.write(f"{line}\n")
         count += 1
     return count
+
+
+@contextmanager
+def _writing(to: Path | str) -> Iterator[None]:
+    """Name the file that cannot be written: elsewhere here, an OSError is PostgreSQL's."""
+    from contracts.errors import SettingsError
+
+    try:
+        yield
+    except OSError as error:
+        raise SettingsError(f"--to: {to} cannot be written: {error.strerror or error}") from error
 
 
 @app.command("import-ragline")

@@ -150,6 +150,8 @@ def test_an_export_has_every_byte_of_every_letter(cli: CliRunner, tmp_path: Path
     assert lines[1]["payload_base64"] == "/w=="
     assert lines[0]["headers"][1] == {"name": "raw", "value_base64": "/wA="}
     assert called(cli, "export", "3").stdout.count("\n") == 1
+    # Not 3: PostgreSQL has nothing to do with it.
+    called(cli, "export", "--to", str(tmp_path / "none" / "letters.jsonl"), status=2)
 
 
 def test_a_watch_shows_what_is_open(cli: CliRunner):

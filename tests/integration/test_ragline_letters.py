@@ -131,6 +131,19 @@ def test_a_row_that_is_gone_or_is_another_one_by_now_is_told(settings: Settings)
     on(settings, body)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("event_id", "1e400"), ("retry_count", "1e400"), ("created_at", '"0001-01-01T00:00:00+14:00"')],
+)
+def test_an_entry_with_numbers_beyond_all_bounds_is_no_letter_and_holds_up_no_other(field: str, value: str):
+    entry = {"event_id": '"1"', "created_at": '"2026-01-01T00:00:00"', "aggregate_id": '"7"', "retry_count": "3"}
+    entry |= {"aggregate_type": '"order"', "event_type": '"created"', "payload": '"{}"'}
+    made = [
+        b"{" + ", ".join(f'"{k}": {v}' for k, v in e.items()).encode() + b"}" for e in (entry, entry | {field: value})
+    ]
+    assert [letter_of(Found("rag:dlq:order", raw)) is not None for raw in made] == [True, False]
+
+
 @pytest.mark.parametrize("raw", [b"", b"[]", b"\xff", b'{"event_id": "1"}', b"[" * 100_000])
 def test_what_is_no_entry_is_no_letter(raw: bytes):
     assert letter_of(Found("rag:dlq:order", raw)) is None
