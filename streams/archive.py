@@ -30,7 +30,7 @@ from streams.record_chunk import LogRecord, RecordChunk
 from streams.records import Partition
 
 _FORMAT = 1
-_SUFFIX = ".parquet"
+SUFFIX = ".parquet"
 _PARTIAL = ".partial"
 _DAY_MS = 86_400_000
 # A file this long is closed and another begun: what a reader or a copy tool has to take at once.
@@ -83,6 +83,8 @@ class Archive:
     def last_record(self, place: Partition) -> ArchivedRecord | None:
         """The record with the highest offset, None when there is none."""
         for file in reversed(self.files(place)):
+            if file.records == 0:
+                continue  # all of it was of a tenant that was erased
             return list(parquet.read(file.path, [len(parquet.groups(file.path)) - 1]))[-1][-1]
         return None
 
@@ -95,7 +97,7 @@ class Archive:
         return files[-1].next
 
     def first_ms(self, file: ArchivedFile) -> int:
-        """The lowest timestamp in the first rows of a file, ms since the epoch."""
+        """The lowest timestamp in the first rows of a file that has some, ms since the epoch."""
         return parquet.groups(file.path)[0].timestamps_ms[0]
 
     def clear_partial(self) -> None:
@@ -104,7 +106,7 @@ class Archive:
             path.unlink()
 
     def _paths(self, place: Partition) -> list[Path]:
-        return list((self.folder / place.topic).glob(f"date=*/{place.number:05d}-*{_SUFFIX}"))
+        return list((self.folder / place.topic).glob(f"date=*/{place.number:05d}-*{SUFFIX}"))
 
 
 class ArchiveWriter:
@@ -122,7 +124,7 @@ class ArchiveWriter:
         self._epoch = epoch
         self._lost = lost
         self._day = _day_of(after_ms)
-        self._file: _OpenFile | None = None
+        self._file: OpenFile | None = None
         self.next_offset = first
         """Up to here everything is in a file, closed or not."""
         self.files = 0
@@ -158,8 +160,8 @@ class ArchiveWriter:
         if self._file is None:
             day = datetime.fromtimestamp(self._day * _DAY_MS / 1000, UTC).date().isoformat()
             folder = self._archive.folder / self._place.topic / f"date={day}"
-            name = f"{self._place.number:05d}-{self.next_offset:020d}{_SUFFIX}"
-            self._file = _OpenFile(folder / name, self._place, self.next_offset)
+            name = f"{self._place.number:05d}-{self.next_offset:020d}{SUFFIX}"
+            self._file = OpenFile(folder / name, self._place, self.next_offset)
         self._file.add(records)
         self.next_offset = records[-1].offset + 1
         self.records += len(records)
@@ -174,7 +176,9 @@ class ArchiveWriter:
         self.files += 1
 
 
-class _OpenFile:
+class OpenFile:
+    """A file that is being written, beside the one whose place it takes when it is finished."""
+
     def __init__(self, path: Path, place: Partition, first: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
@@ -183,7 +187,16 @@ class _OpenFile:
         self._file = parquet.ParquetFile(self._partial, place)
         self.records = 0
 
+    @classmethod
+    def again(cls, path: Path) -> OpenFile:
+        """A file that is to take the place of one that is there, and covers what that one does."""
+        about = parquet.about(path)
+        made = cls(path, Partition(about["topic"], about["partition"]), about["first"])
+        made._about = about
+        return made
+
     def add(self, records: Sequence[LogRecord]) -> None:
+        """Add records behind those that were added before."""
         self._file.add(records)
         self.records += len(records)
 
@@ -195,6 +208,7 @@ class _OpenFile:
         _to_disk(self._path.parent)  # 4
 
     def abandon(self) -> None:
+        """Remove it."""
         self._file.abandon()
         self._partial.unlink(missing_ok=True)
 

@@ -58,7 +58,7 @@ class TenantState(NamedTuple):
 
 
 class Move(NamedTuple):
-    """A line of the audit; `move` is pause or resume."""
+    """A line of the audit; `move` is pause, resume, erase (it began) or erased."""
 
     at: datetime
     actor: str
@@ -73,13 +73,13 @@ async def pause(connection: Connection, tenant_id: str, *, why: str, by: str) ->
     Raises:
         QueryError: no tenant can have this id, or nobody said who or why.
     """
-    _check(tenant_id, why, by)
+    check(tenant_id, why, by)
     return await connection.fetchval(_PAUSE, tenant_id, why, by) is not None
 
 
 async def resume(connection: Connection, tenant_id: str, *, why: str, by: str) -> bool:
     """Let a tenant's rows go, the oldest first; False when it was not paused. Raises QueryError as `pause` does."""
-    _check(tenant_id, why, by)
+    check(tenant_id, why, by)
     return await connection.fetchval(_RESUME, tenant_id, why, by) is not None
 
 
@@ -93,11 +93,14 @@ async def history(connection: Connection, limit: int) -> list[Move]:
     return [Move(*row) for row in await connection.fetch(_HISTORY, limit)]
 
 
-def _check(tenant_id: str, why: str, by: str) -> None:
+def check(tenant_id: str, why: str, by: str) -> None:
+    """Raise QueryError when no tenant can have this id, or nobody said who or why."""
     for field, text, most in (
         ("tenant", tenant_id, LOCAL_LIMITS.id_chars),
         ("why", why, MAX_WHY_CHARS),
         ("by", by, MAX_ACTOR_CHARS),
     ):
-        if not 1 <= len(text) <= most or has_control(text):
-            raise QueryError(field, f"must have 1 to {most} characters and no control character", text)
+        if not text.strip() or len(text) > most or has_control(text):
+            raise QueryError(
+                field, f"must have 1 to {most} characters, not only blanks, and no control character", text
+            )

@@ -10,9 +10,11 @@ from typing import Annotated
 import typer
 
 from headrace.commands.dead_letters import Desk, run, who
+from headrace.commands.erase import erase
 
 app = typer.Typer(
-    help="Pause and resume tenants at the relay. The playbook is docs/playbooks/outbox.md.", no_args_is_help=True
+    help="Pause, resume and erase tenants. The playbooks are docs/playbooks/outbox.md and erase-a-tenant.md.",
+    no_args_is_help=True,
 )
 
 Tenant = Annotated[str, typer.Argument(help="The tenant's id.")]
@@ -20,6 +22,8 @@ Why = Annotated[str, typer.Option(help="Why, in a few words; it is written into 
 Limit = Annotated[int, typer.Option(help="Most lines.", min=1, max=10_000)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 NAME = "headrace tenants"
+
+app.command()(erase)
 
 
 @app.command()

@@ -51,8 +51,9 @@ class Source:
 
     async def first_ms(self) -> int | None:
         """The timestamp of the oldest record that can be read; None when there is none."""
-        if self.archive is not None and self.files:
-            return self.archive.first_ms(self.files[0])
+        filled = [file for file in self.files if file.records]  # an erasure may have left a file empty
+        if self.archive is not None and filled:
+            return self.archive.first_ms(filled[0])
         if self.span.begin >= self.span.end:
             return None
         return await self.log.timestamp_at(self.place, self.span.begin)

@@ -19,7 +19,6 @@ from streams.kafka_admin import Admin
 from streams.kafka_log import Cluster, Outgoing, Partition, partition_for
 from streams.kafka_producer import Producer
 from tables import tool_latency
-from tables.incarnations import META_KEY
 from tables.replacement import FORMAT, Replacement, encode
 from tables.row_codec import Row, RowCodec
 from tables.rows import WindowKey, newest
@@ -99,8 +98,9 @@ async def table(settings: Settings) -> dict[WindowKey, tuple[int, dict[str, Any]
                     rows.pop(key, None)
                 else:
                     rows[key] = newest(rows.get(key), record.value)
-    decoded = {codec.decode_key(raw_key): codec.decode(raw) for raw_key, raw in rows.items() if raw_key != META_KEY}
-    return {key: (row.position, kind.fold.summarise(row.state)) for key, row in decoded.items() if key is not None}
+    named = [(codec.decode_key(raw_key), raw) for raw_key, raw in rows.items()]
+    decoded = {key: codec.decode(raw) for key, raw in named if key is not None}
+    return {key: (row.position, kind.fold.summarise(row.state)) for key, row in decoded.items()}
 
 
 def counted(found: dict[WindowKey, tuple[int, dict[str, Any]]]) -> int:
