@@ -22,7 +22,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import NoScriptError, RedisError
 
-from contracts.errors import ServerMissing
+from contracts.errors import ServerMissing, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,25 +36,28 @@ class RedisClient:
     """Commands to one server. Each waits at most `redis.command_timeout_s`.
 
     It raises ServerMissing when Redis is down, slow or refuses, and then the command may or may not have been carried
-    out. `trust` makes it talk to one server process only.
+    out. `trust` makes it talk to one server process only. Raises SettingsError when made for what is no Redis URL.
     """
 
     def __init__(self, settings: RedisSettings, *, client_name: str) -> None:
         self._url = _without_password(settings.url)
         self._run_id = ""
         secure = urlsplit(settings.url).scheme == "rediss"
-        self._pool = ConnectionPool.from_url(
-            settings.url,
-            connection_class=_PackedSslConnection if secure else _PackedConnection,
-            client_name=client_name,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            retry_on_error=[],
-            socket_timeout=settings.command_timeout_s,
-            socket_connect_timeout=settings.command_timeout_s,
-            socket_keepalive=True,
-            redis_connect_func=self._greet,
-        )
+        try:
+            self._pool = ConnectionPool.from_url(
+                settings.url,
+                connection_class=_PackedSslConnection if secure else _PackedConnection,
+                client_name=client_name,
+                protocol=2,
+                retry=Retry(NoBackoff(), 0),
+                retry_on_error=[],
+                socket_timeout=settings.command_timeout_s,
+                socket_connect_timeout=settings.command_timeout_s,
+                socket_keepalive=True,
+                redis_connect_func=self._greet,
+            )
+        except ValueError as error:
+            raise SettingsError(f"redis.url: {error} (got {self._url})") from error
         self._client = Redis.from_pool(self._pool)
         self._execute: Callable[..., Awaitable[Any]] = self._client.execute_command
 

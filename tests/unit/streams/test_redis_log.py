@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from contracts.errors import ServerMissing
+from contracts.errors import ServerMissing, SettingsError
 from runtime.settings import RedisSettings
 from streams.redis_log import CHUNK_BYTES, CHUNK_ENTRIES, NewEntry, RedisLog, chunked
 from tests.support.aio import run
@@ -23,6 +23,13 @@ def test_chunks_are_bounded_in_entries():
 def test_chunks_are_bounded_in_bytes_but_never_empty():
     half, more = CHUNK_BYTES // 2, CHUNK_BYTES + 1
     assert chunked([entry("a", half), entry("a", half), entry("a", 1), entry("a", more)]) == [[0, 1], [2], [3]]
+
+
+@pytest.mark.parametrize("url", ["nonsense", "redis://u:secret@host:port/0", "http://u:secret@host"])
+def test_what_is_no_redis_url_is_told_with_the_setting_and_without_the_password(url: str):
+    with pytest.raises(SettingsError, match=r"^redis\.url: ") as told:
+        RedisLog(RedisSettings(url=url), "hr", client_name="test")
+    assert "secret" not in str(told.value)
 
 
 def test_a_redis_that_does_not_answer_is_a_missing_server_and_its_password_is_not_shown():
