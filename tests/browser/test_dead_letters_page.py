@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from playwright.async_api import async_playwright
+from playwright.async_api import Route, async_playwright
 
 from runtime.settings import Settings
 from streams import postgres, topics
@@ -91,6 +91,45 @@ def test_a_clients_token_is_asked_for_an_operators(settings: Settings):
             await page.goto(f"http://127.0.0.1:{settings.gateway.port}/dead-letters#token={client}")
             await page.wait_for_selector("#sign-in-error:has-text('an operator')")
             assert await page.is_hidden("#letters-page")
+            await browser.close()
+
+    run(main(), 60)
+
+
+def test_the_page_asks_a_gateway_that_is_away_again_and_tells_when_nothing_moved(settings: Settings):
+    settings = with_control(settings)
+    chromium = program()
+    asked: list[str] = []
+
+    async def away_once(route: Route) -> None:
+        asked.append(route.request.method)
+        if len(asked) == 1:
+            await route.abort()
+        else:
+            await route.continue_()
+
+    async def main() -> None:
+        cluster = Cluster(settings.kafka)
+        await cluster.start()
+        await topics.ensure(cluster, settings)
+        await cluster.stop()
+        async with postgres.pool(settings.postgres, name="worker", size=1) as pool:
+            await DeadLetters(pool, settings.postgres).bury([record_letter(1, source="backfill")])
+        async with running(settings), gateway(settings), async_playwright() as playwright:
+            browser = await playwright.chromium.launch(
+                executable_path=chromium, args=[*ARGUMENTS, "--no-sandbox"], timeout=30_000
+            )
+            page = await browser.new_page()
+            await page.route("**/v1/session", away_once)
+            await page.goto(f"http://127.0.0.1:{settings.gateway.port}/dead-letters")
+            await page.wait_for_selector("#token:visible")
+            assert asked == ["GET", "GET"]
+            await page.fill("#token", token(settings))
+            await page.click("#sign-in-form button")
+            await page.click("#groups-rows button:has-text('Requeue')")
+            await page.fill("#ask-why", "a try")
+            await page.click("#ask-do")
+            await page.wait_for_selector("#ask-error:has-text('no consumer takes letters of backfill back')")
             await browser.close()
 
     run(main(), 60)
