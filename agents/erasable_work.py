@@ -74,13 +74,16 @@ class Order(NamedTuple):
 
 @dataclass(frozen=True)
 class Place:
-    """A partition of a table, its source's incarnation (0 of a number: `base`), and how its work is opened."""
+    """A partition of a table, and how its work is opened.
+
+    `base`: see `tables.incarnations`. `cluster` names the cluster that is read, which letters name as their origin's.
+    """
 
     table: str
     partition: int
     rows: ErasableStore
     base: int
-    source_incarnation: str
+    cluster: Callable[[], str]
     open_work: Callable[[int], PartitionWork]
     clock: Clock
 
@@ -155,12 +158,12 @@ class ErasableWork:
         return mark is not None and position <= mark.position
 
     def _first_stood(self, record: SourceRecord) -> int:
-        """Its position; -1 in an older incarnation of the source, below every mark."""
+        """Its position; -1 in a cluster that is gone, below every mark."""
         try:
             back = requeue.from_headers(record.headers)
         except ContractError:
             return -1
-        if back is None or back.origin.incarnation not in ("", self._place.source_incarnation):
+        if back is None or back.origin.incarnation not in ("", self._place.cluster()):
             return -1
         return self._place.base + back.origin.offset
 
@@ -168,8 +171,9 @@ class ErasableWork:
 
     def take(self, now_s: float) -> Effects:
         """What the work makes, and what an erasure adds to it."""
+        was_drained = self.inner.is_drained(0)  # what is taken is under way until it is settled
         effects = self.inner.take(now_s)
-        if self._stage is _Stage.DRAINING and self.inner.is_drained(0) and _is_empty(effects):
+        if self._stage is _Stage.DRAINING and was_drained and _is_empty(effects):
             self._mark()
             effects = self.inner.take(now_s)
         elif self._stage is _Stage.SWEEPING:

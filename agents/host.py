@@ -103,8 +103,9 @@ class AgentHost:
         return runner
 
     def _opened(self, table: WindowTable, open_work: Callable[[int], PartitionWork], partition: int) -> ErasableWork:
-        base, source = table.incarnation(partition).base, table.source_incarnation
-        return ErasableWork(Place(table.name, partition, table.rows, base, source, open_work, self.sinks.clock))
+        base, burial = table.incarnation(partition).base, self.sinks.burial
+        cluster = lambda: burial.incarnation  # noqa: E731 - not known before the first flush
+        return ErasableWork(Place(table.name, partition, table.rows, base, cluster, open_work, self.sinks.clock))
 
     def _read(self, topic: str, runner: Runner, name: str, describe: str, *, is_back: bool) -> None:
         """Declare a Faust agent that hands what it reads of the topic to the runner."""

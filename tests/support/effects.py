@@ -11,7 +11,7 @@ from agents.effect import Dead, Done, Outcome, Reason, RetryLater, Try
 from agents.effect_calls import EffectSurroundings
 from agents.effect_counts import EffectCounts
 from agents.effect_work import EffectWork
-from agents.effects import Effects
+from agents.effects import Effects, PartitionWork
 from contracts.names import Consumer
 from contracts.requeue import Origin, Requeued, to_headers
 from reliability.limiter import LocalLimiter
@@ -21,7 +21,7 @@ from runtime.settings_retry import RetrySettings
 from streams.dead_letters import DeadLetter, Recovered
 from streams.record_chunk import SourceRecord
 from tables.incarnations import incarnation_of
-from tables.store import MemoryStore
+from tables.store import MemoryStore, RowStore
 from tests.support.chunks import LogRecord, chunk
 
 CLUSTER = "1a2b3c4d"
@@ -64,14 +64,17 @@ class EffectBench:
     """One partition. `flush` is all steps of `agents.owned_partition`; `die` loses what no flush has written."""
 
     def __init__(self, **policy: Any) -> None:  # noqa: ANN401 - any of the settings
-        self.clock, self.shop, self.store = ManualClock(datetime(2026, 1, 1, tzinfo=UTC)), Shop(), MemoryStore()
+        self.clock, self.shop = ManualClock(datetime(2026, 1, 1, tzinfo=UTC)), Shop()
+        self.store: RowStore = MemoryStore()
         self.policy = RetrySettings(**policy)
         self.letters: list[DeadLetter] = []
         self.recovered: list[Recovered] = []
         self.acknowledged_to = -1
-        self.work = self._opened()
+        self.work: PartitionWork = self.opened()
 
-    def _opened(self) -> EffectWork:
+    def opened(self) -> EffectWork:
+        """A work that takes up what is in the store."""
+
         def fatal(what: str, cause: BaseException) -> None:
             raise AssertionError(what) from cause
 
@@ -139,7 +142,7 @@ class EffectBench:
     async def die(self) -> None:
         """SIGKILL; a successor takes up what is durable."""
         await self.work.stop()
-        self.work = self._opened()
+        self.work = self.opened()
 
     def called(self) -> list[str]:
         """What was called for, in order, repeats and all."""

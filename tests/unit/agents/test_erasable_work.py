@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from agents import erasable_work
-from agents.effects import Effects, Prompt
+from agents.effect import Done
+from agents.effects import Effects, PartitionWork, Prompt
 from agents.erasable_work import ErasableWork, Order, Place
 from contracts.names import TenantId
 from contracts.requeue import Origin, Requeued, to_headers
@@ -21,7 +22,9 @@ from tables import erasure_marks
 from tables.erasable_store import ErasableStore
 from tables.rows import WindowKey, encode_key
 from tables.store import Change, MemoryStore
+from tests.support.aio import run
 from tests.support.chunks import LogRecord, chunk
+from tests.support.effects import CLUSTER, LATER, EffectBench
 
 
 class Counting(Prompt):
@@ -75,7 +78,7 @@ class Bench:
     def open(self) -> None:
         """As after a restart: what was written is there."""
         self.store.open(0)
-        place = Place("n", 0, self.store, 0, "now", lambda _partition: Counting(self.store), self.clock)
+        place = Place("n", 0, self.store, 0, lambda: "now", lambda _partition: Counting(self.store), self.clock)
         self.work = ErasableWork(place)
 
     def flush(self, times: int = 1) -> None:
@@ -161,3 +164,39 @@ def test_two_tenants_are_erased_one_after_the_other(bench: Bench):
     bench.work.erase(Order("b", "erase-2", 2))
     bench.flush(10)
     assert (bench.rows(), bench.work.erased("a", "erase-1"), bench.work.erased("b", "erase-2")) == ({"c": 1}, 1, 1)
+
+
+async def shop_without_one_tenant() -> None:
+    bench = EffectBench(order="none", concurrency=1)
+    bench.shop.script = lambda _record, _which: LATER
+    await bench.fold(0, "1:gone", tenant="gone")
+    await bench.flush()
+    bench.shop.script = lambda _record, _which: Done()
+    bench.shop.held = True
+    await bench.fold(1, "2:stays")
+    await bench.fold(2, "3:gone", tenant="gone")
+    await bench.fold(3, "4:stays")
+    store = ErasableStore(bench.store)
+    first = [bench.work]
+
+    def open_work(_partition: int) -> PartitionWork:
+        bench.store = store
+        return first.pop() if first else bench.opened()
+
+    work = bench.work = ErasableWork(Place("n", 0, store, 0, lambda: CLUSTER, open_work, bench.clock))
+    work.erase(Order("gone", "erase-1", 3))
+    await bench.flush()
+    assert bench.called() == ["1:gone", "2:stays"], "nothing is begun while it drains"
+    bench.let_go(["2:stays"])
+    bench.shop.held = False
+    for _ in range(6):
+        await bench.flush()
+    await bench.pass_s(3600)
+    assert bench.shop.done == ["2:stays", "4:stays"], "what another tenant has waiting is done, and only that"
+    assert bench.acknowledged_to == 3
+    assert work.erased("gone", "erase-1") == 2
+    await work.stop()
+
+
+def test_an_effect_is_not_run_for_what_waited_of_an_erased_tenant():
+    run(shop_without_one_tenant())
