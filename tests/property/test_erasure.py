@@ -10,12 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.names import TenantId
+from runtime.settings import Settings
 from tables import erasure_marks
 from tables.erasable_store import ErasableStore
 from tables.erasure_marks import DONE, FORMAT, Mark
+from tables.growing import Grown, moves
 from tables.recovery import changes_of
-from tables.rows import WindowKey, encode_key
+from tables.rows import WindowKey, encode_key, header_of
 from tables.store import MemoryStore
+from tables.tool_latency import kind
 
 TENANTS = ("gone", "stays")
 
@@ -106,3 +109,13 @@ def test_every_kind_of_row_says_whose_it_is_and_where_it_stands():
     assert not erasure_marks.is_erased(marks, erasure_marks.key_of("gone"), mark(7))
     assert not erasure_marks.outlives(marks, waiting)
     assert erasure_marks.outlives(marks, alert)
+
+
+def test_topics_that_grow_take_no_mark_along_and_nothing_that_was_erased():
+    grown = Grown(1, 2, 1, {0: 9})
+    rows = {key_of("gone", 0): row(3), key_of("gone", 1): row(8), erasure_marks.key_of("gone"): mark(5)}
+    found = moves(0, rows, grown, {"tl": kind(Settings())}, lambda _key, _partitions: 0)
+    assert found.here[0] == (key_of("gone", 0), None)
+    assert found.here[-1] == (erasure_marks.key_of("gone"), None), "last: until then it hides what is being deleted"
+    ((key, raw),) = found.here[1:-1]
+    assert (key, header_of(raw or b"").position) == (key_of("gone", 1), grown.position(0))
