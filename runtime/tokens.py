@@ -86,6 +86,8 @@ def verify(settings: AuthSettings, token: str) -> TokenClaims:
     """
     if not token:
         raise TokenError(reason="missing")
+    if not token.isascii():
+        raise TokenError(reason="malformed")  # bytes of a header that are no text reach us as lone surrogates
     try:
         payload = jwt.decode(
             token,

@@ -55,6 +55,7 @@ def test_a_minted_token_is_an_operators_only_when_asked_for():
     [
         ("", "missing"),
         ("a.b.c", "malformed"),
+        ("a.b.c\udcff", "malformed"),
         (signed(secret="x" * 32), "bad_signature"),
         (signed(exp=1), "expired"),
         (signed(aud="other"), "wrong_audience"),
