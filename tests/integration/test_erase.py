@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Iterator
@@ -224,3 +225,32 @@ async def until_first_mark(at: Settings) -> None:
         return False
 
     await eventually(there, 60.0)
+
+
+def test_others_lose_nothing_while_a_tenant_that_still_sends_is_erased(at: Settings, worker: Process):
+    del worker
+    run(send(at, calls(3000), NOW_MS))
+    run(until_counted(at, 3000), timeout_s=60)
+
+    async def meanwhile() -> None:
+        done, begin = asyncio.create_task(erase(at, GONE)), 3000
+        while not done.done():
+            await send(at, calls(300, begin=begin), NOW_MS)
+            begin += 300
+            await asyncio.sleep(0.1)
+        await done
+        await send(at, calls(300, begin=begin), NOW_MS)
+        begin += 300
+
+        async def all_of_others() -> bool:
+            return await count_of(at, set(OTHERS)) == begin * 2 // 3
+
+        await eventually(all_of_others, 60.0)
+        last = await count_of(at, {GONE})
+        assert 100 <= last <= (begin - 3000) // 3, "what came behind the erasure is new data, what came before is gone"
+
+    run(meanwhile(), timeout_s=180)
+
+
+async def count_of(at: Settings, tenants: set[str]) -> int:
+    return sum(summary["count"] for key, (_, summary) in (await table(at)).items() if key.tenant_id in tenants)
