@@ -69,8 +69,7 @@ class ErasableStore:
         """Apply all changes of one flush. Marks among them, which recovery brings, hold from here on."""
         changes = list(changes)
         self.inner.write(partition, changes, changelog_offset)
-        lower, upper = erasure_marks.BOUNDS
-        if any(lower <= key < upper for key, _value in changes):
+        if any(erasure_marks.is_mark(key) for key, _value in changes):
             self._marks.pop(partition, None)
 
     def scan(self, partition: int, lower: bytes, upper: bytes | None) -> Iterator[tuple[bytes, bytes]]:

@@ -32,6 +32,7 @@ _WAITING_KIND = "later"
 # An alert's row has no window: [kind, tenant, tool].
 _ALERT_KIND = "al"
 _NAME = "erased"
+_END = _NAME.encode()
 # All meta rows with a tenant and one name.
 BOUNDS = scan_bounds(META_KIND, 1, 0, 1)
 
@@ -94,6 +95,11 @@ def found_in(rows: Iterable[tuple[bytes, bytes]]) -> dict[str, Mark]:
     return marks
 
 
+def is_mark(key: bytes) -> bool:
+    """Whether a key is a mark's, by its bytes alone."""
+    return key.endswith(_END) and BOUNDS[0] <= key < BOUNDS[1]
+
+
 def tenant_of(key: bytes) -> str:
     """Whose row it is; "" for a row of the partition itself, marks among them."""
     kind, *parts = _parts(key)
@@ -120,10 +126,9 @@ def outlives(marks: Mapping[str, Mark], key: bytes) -> bool:
 
 def pieces(records: Sequence[_K]) -> Iterator[Sequence[_K]]:
     """Records cut behind each mark: it holds for those that follow."""
-    lower, upper = BOUNDS
     begin = 0
     for index, record in enumerate(records, 1):
-        if record.key is not None and lower <= record.key < upper:
+        if record.key is not None and is_mark(record.key):
             yield records[begin:index]
             begin = index
     if begin < len(records):
