@@ -95,9 +95,13 @@ class Housekeeping:
                 if not self._requeuer.leads:
                     await connection.execute("SELECT 1")
                     return False
-                self._tell(await letter_rows.summary(connection, _OPEN))
+                groups = await letter_rows.summary(connection, _OPEN)
+                self._tell(groups)
+                # A rule reads all that is dead: not worth it for a class that nothing has died of.
+                died_of = {group.error_class for group in groups if group.state is LetterState.DEAD}
                 for reason, times in self._settings.control.requeue_rules.items():
-                    await self._follow_rule(connection, reason, times)
+                    if reason in died_of:
+                        await self._follow_rule(connection, reason, times)
                 await self._purge(connection)
         return True
 
