@@ -19,6 +19,7 @@ class MirrorMetrics:
     """
 
     def __init__(self, metrics: Metrics) -> None:
+        self._declare_room(metrics)
         self.entries = metrics.counter(
             "mirror_entries_total",
             "Entries handled: sent, skipped (Kafka had it already), invalid (sent for the worker to bury), parked "
@@ -40,6 +41,19 @@ class MirrorMetrics:
         self.failures = metrics.counter(
             "mirror_failures_total", "Times a server failed a stream; it is taken up again.", ("stream", "server")
         )
+        self.parked_entries = metrics.gauge(
+            "mirror_parked_entries", "Entries that wait for their tenants' quotas.", ("stream",)
+        )
+        self.parked_tenants = metrics.gauge("mirror_parked_tenants", "Tenants whose entries wait.", ("stream",))
+        self.lag_entries = metrics.gauge("stream_lag_entries", "Entries not mirrored yet.", ("stream",))
+        self.lag_seconds = metrics.gauge("stream_lag_seconds", "Age of the oldest of them.", ("stream",))
+        self.consumer_lag = metrics.gauge("consumer_lag_messages", "Records the workers have not finished.", ("topic",))
+        self.lag_observed = metrics.gauge(
+            "lag_observed_timestamp_seconds", "When the lag was last measured, Unix time."
+        )
+
+    def _declare_room(self, metrics: Metrics) -> None:
+        """What a stream takes up, and what had to go."""
         self.trimmed = metrics.counter("stream_trimmed_total", "Entries removed behind every reader.", ("stream",))
         self.trimmed_unread = metrics.counter(
             "stream_trimmed_unread_total",
@@ -57,16 +71,6 @@ class MirrorMetrics:
             ("stream", "consumer_group"),
         )
         self.memory_bytes = metrics.gauge("stream_memory_bytes", "Memory of a stream in Redis, estimated.", ("stream",))
-        self.parked_entries = metrics.gauge(
-            "mirror_parked_entries", "Entries that wait for their tenants' quotas.", ("stream",)
-        )
-        self.parked_tenants = metrics.gauge("mirror_parked_tenants", "Tenants whose entries wait.", ("stream",))
-        self.lag_entries = metrics.gauge("stream_lag_entries", "Entries not mirrored yet.", ("stream",))
-        self.lag_seconds = metrics.gauge("stream_lag_seconds", "Age of the oldest of them.", ("stream",))
-        self.consumer_lag = metrics.gauge("consumer_lag_messages", "Records the workers have not finished.", ("topic",))
-        self.lag_observed = metrics.gauge(
-            "lag_observed_timestamp_seconds", "When the lag was last measured, Unix time."
-        )
 
     def mirrored(self, stream: str, sent: Sequence[Mirrored], now_ms: float, *, skipped: int) -> None:
         """Count a batch: `sent` was acknowledged just now, the others Kafka had already."""
