@@ -148,10 +148,13 @@ def token(
     ] = None,
     *,
     hours: Annotated[float, typer.Option(help="Lifetime; cut to auth.max_age_s.", min=0.01)] = 1.0,
-    subject: Annotated[str, typer.Option(help="Who the token is for; shows up in logs and audits.")] = "cli",
+    subject: Annotated[
+        str | None, typer.Option(help="Who the token is for; shows up in logs and audits. An operator's: you.")
+    ] = None,
     operator: Annotated[bool, typer.Option("--operator", help="Also opens /v1/control/, for all tenants.")] = False,
 ) -> None:
     """Mint a token that lets a client listen to a tenant's channels, or an operator act."""
+    from headrace.commands.dead_letters import who
     from runtime import tokens
     from runtime.clock import SystemClock
     from runtime.settings import load
@@ -162,7 +165,7 @@ def token(
             SystemClock(),
             tenant_id=tenant,
             channels=tuple(channels or ()),
-            subject=subject,
+            subject=subject or (who() if operator else "cli"),
             lifetime_s=hours * 3600,
             operator=operator,
         )

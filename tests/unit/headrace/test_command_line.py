@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import base64
+import getpass
+import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -61,6 +65,12 @@ def test_a_missing_server_ends_with_status_3_and_one_line(process: str):
 def test_a_token_can_be_minted_and_needs_a_secret():
     assert headrace("token", "t-1", "orders:*", HEADRACE_AUTH__SECRET=SECRET).stdout.count(".") == 2
     assert headrace("token", "t-1", "orders:*").returncode == 2
+
+
+def test_an_operators_token_names_somebody_in_the_audit():
+    for options, subject in ((("--operator",), f"{getpass.getuser()}@{socket.gethostname()}"), ((), "cli")):
+        claims = headrace("token", "t-1", *options, HEADRACE_AUTH__SECRET=SECRET).stdout.split(".")[1]
+        assert json.loads(base64.urlsafe_b64decode(claims + "=="))["sub"] == subject
 
 
 def test_the_version_is_that_of_the_checkout():
