@@ -107,6 +107,7 @@ def build(settings: Settings) -> HeadraceApp:
     app.progress = ProgressWatch(
         app, settings, host.waiting, health, ProgressMetrics(metrics), clock, fatal=end_process
     )
+    app.beside = (app.progress.run,)
     table = window_table(app, TABLE, settings.kafka.partitions)
     host.attach("counting", Topic.TOOLS, lambda n: CountingWork(table, n), table=table, describe="Counts by key.")
     _tell(table)
