@@ -27,9 +27,11 @@ from tests.support.checkout import ROOT
 ALL: dict[embedded.Kind, embedded.Source] = {"postgres": "embedded", "redis": "embedded", "kafka": "embedded"}
 
 START_AND_HANG = """
-import asyncio, sys, time
+import asyncio, signal, sys, time
 from pathlib import Path
 from headrace import embedded
+# A shell's background job, which this test may be part of, ignores SIGINT, and so would its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 wanted = {"postgres": "embedded", "redis": "embedded", "kafka": "embedded"}
 servers = asyncio.run(embedded.start(Path(sys.argv[1]), wanted))
 print(*servers.pids.values(), flush=True)
