@@ -27,6 +27,7 @@ from enum import IntEnum
 import msgspec
 
 from contracts.names import TenantId
+from tables.formats import check_format
 
 KIND = "al"
 FORMAT = 1
@@ -184,9 +185,7 @@ def decode(raw: bytes) -> AlertState:
         ValueError: the row was written by a newer Headrace.
     """
     version, *held = msgspec.msgpack.decode(raw)
-    if version != FORMAT:
-        msg = f"an alert row has format {version}, this worker reads {FORMAT}: upgrade the worker"
-        raise ValueError(msg)
+    check_format("an alert row", version, FORMAT)
     position, announced, phase, *rest = held
     # A newer release may have appended fields.
     return AlertState(position, announced, Phase(phase), *rest[: _FIELDS - 3])

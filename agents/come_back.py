@@ -29,6 +29,7 @@ from contracts.names import TenantId
 from streams.dead_letters import Recovered
 from streams.mirror_record import INVALID
 from streams.record_chunk import SourceRecord
+from tables.formats import check_format
 from tables.incarnations import META_KIND
 from tables.rows import WindowKey, encode_key
 
@@ -86,9 +87,7 @@ class CameBack:
             ValueError: its format has another meaning here.
         """
         held = _Row(FORMAT, -1, 0, -1, []) if row is None else _decode(row)
-        if held.format != FORMAT:
-            msg = f"a row of returned letters has format {held.format}, this worker reads {FORMAT}: upgrade the worker"
-            raise ValueError(msg)
+        check_format("a row of returned letters", held.format, FORMAT)
         self._consumer = consumer
         self._seq = self._taken = self._written = held.seq
         self._told, self._dead = held.told, set(held.dead)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from contracts.names import TenantId
+from tables.formats import check_format
 from tables.incarnations import META_KIND
 from tables.rows import WindowKey, encode_key
 
@@ -61,9 +62,7 @@ class Finished:
         if raw is None:
             return cls()
         row = _decode(raw)
-        if row.format != FORMAT:
-            msg = f"a row of finished records has format {row.format}, this worker reads {FORMAT}: upgrade the worker"
-            raise ValueError(msg)
+        check_format("a row of finished records", row.format, FORMAT)
         bounds = zip(row.ranges[::2], row.ranges[1::2], strict=True)
         return cls(row.finished_to, (at for first, end in bounds for at in range(first, end)), row.version)
 

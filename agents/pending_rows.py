@@ -24,6 +24,7 @@ from agents.lanes import Item, Place
 from contracts.names import TenantId
 from contracts.requeue import Origin
 from streams.record_chunk import SourceRecord
+from tables.formats import check_format
 from tables.rows import WindowKey, decode_key, encode_key
 
 if TYPE_CHECKING:
@@ -102,9 +103,7 @@ def item_of(key: bytes, raw: bytes, *, ordered: bool) -> tuple[Item, bool] | Non
     if kind != KIND:
         return None
     row = _decode(raw)
-    if row.format != FORMAT:
-        msg = f"a row of a waiting record has format {row.format}, this worker reads {FORMAT}: upgrade the worker"
-        raise ValueError(msg)
+    check_format("a row of a waiting record", row.format, FORMAT)
     position, _, incarnation = rest[0].partition("/")
     place = Place(int(position), incarnation)
     item = Item(

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from contracts.errors import HeadraceError, QueryError
-from runtime.http import add_probes
-from runtime.problem import CONTENT_TYPE, Problem
+from contracts.errors import QueryError
+from runtime.http import REFUSALS, add_probes, refusal
+from runtime.problem import Problem
 from runtime.tokens import TokenClaims
 
 if TYPE_CHECKING:
@@ -67,17 +67,8 @@ def _check_body(request: web.Request) -> None:
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except Problem as problem:
-        return _refusal(problem)
     except QueryError as error:
-        return _refusal(Problem(400, str(error), {"field": error.field, "limit": error.limit, "value": error.value}))
-    except HeadraceError as error:
-        return _refusal(Problem(503, str(error), headers={"Retry-After": "5"}))
-    except web.HTTPException as error:
-        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return _refusal(Problem(error.status, f"{request.method} {request.path}: {error.reason}", headers=allow))
-
-
-def _refusal(problem: Problem) -> web.Response:
-    headers = {"Cache-Control": "no-store", **problem.headers, "Content-Type": CONTENT_TYPE}
-    return web.Response(status=problem.status, body=problem.body(), headers=headers)
+        told = {"field": error.field, "limit": error.limit, "value": error.value}
+        return refusal(request, Problem(400, str(error), told))
+    except REFUSALS as error:
+        return refusal(request, error)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from contracts.errors import RateLimited, Shed
-from runtime.problem import CONTENT_TYPE, Problem
+from runtime.problem import Problem
 
-__all__ = ["CONTENT_TYPE", "Problem", "forbidden_channel", "overloaded", "unauthorized"]
+__all__ = ["Problem", "forbidden_channel", "overloaded", "unauthorized"]
 
 
 def unauthorized(reason: str) -> Problem:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from contracts.errors import HeadraceError, RateLimited, Shed
+from contracts.errors import RateLimited, Shed
 from gateway import control
 from gateway.pages import SECURITY, add_pages
-from gateway.problem import CONTENT_TYPE, Problem, overloaded
+from gateway.problem import Problem, overloaded
 from gateway.tables import ROOT
 from reliability.call import Priority
-from runtime.http import add_probes
+from runtime.http import REFUSALS, add_probes, refusal
 
 if TYPE_CHECKING:
     from gateway.auth import Caller, Doorkeeper
@@ -142,20 +142,10 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
     """Answer refusals as problem+json, aiohttp's own (404, 405, 413) included."""
     try:
         return await handler(request)
-    except Problem as problem:
-        return _refusal(problem)
     except (RateLimited, Shed) as error:
-        return _refusal(overloaded(error))
-    except HeadraceError as error:
-        return _refusal(Problem(503, str(error), headers={"Retry-After": "5"}))
-    except web.HTTPException as error:
-        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return _refusal(Problem(error.status, f"{request.method} {request.path}: {error.reason}", headers=allow))
-
-
-def _refusal(problem: Problem) -> web.Response:
-    headers = {**_NO_STORE, **problem.headers, "Content-Type": CONTENT_TYPE}
-    return web.Response(status=problem.status, body=problem.body(), headers=headers)
+        return refusal(request, overloaded(error))
+    except REFUSALS as error:
+        return refusal(request, error)
 
 
 @web.middleware

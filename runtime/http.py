@@ -1,4 +1,7 @@
-"""/metrics, /healthz and /readyz for processes that serve nothing else (relay, mirror)."""
+"""What every process that serves HTTP has in common: probes, and how requests are refused.
+
+/metrics, /healthz and /readyz stand alone in processes that serve nothing else (relay, mirror).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from contracts.errors import HeadraceError
+from runtime import problem
 from runtime.metrics import CONTENT_TYPE
+from runtime.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,6 +37,21 @@ def add_probes(app: web.Application, health: Health, metrics: Metrics) -> None:
     app.router.add_get("/metrics", render)
     app.router.add_get("/healthz", live)
     app.router.add_get("/readyz", ready)
+
+
+# What `refusal` answers.
+REFUSALS = (Problem, HeadraceError, web.HTTPException)
+
+
+def refusal(request: web.Request, error: Problem | HeadraceError | web.HTTPException) -> web.Response:
+    """A refused request's answer as problem+json, aiohttp's own (404, 405, 413) included."""
+    if isinstance(error, HeadraceError):
+        error = Problem(503, str(error), headers={"Retry-After": "5"})
+    elif isinstance(error, web.HTTPException):
+        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        error = Problem(error.status, f"{request.method} {request.path}: {error.reason}", headers=allow)
+    headers = {"Cache-Control": "no-store", **error.headers, "Content-Type": problem.CONTENT_TYPE}
+    return web.Response(status=error.status, body=error.body(), headers=headers)
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import msgspec
 
 from contracts.names import TenantId
+from tables.formats import check_format
 from tables.incarnations import META_KIND
 from tables.rows import WindowKey, encode_key, header_of, scan_bounds
 
@@ -79,9 +80,7 @@ def decode(raw: bytes) -> Mark:
         ValueError: the row's format has another meaning here.
     """
     mark = _decode(raw)
-    if mark.format != FORMAT:
-        msg = f"a row of an erasure has format {mark.format}, this worker reads {FORMAT}: upgrade the worker"
-        raise ValueError(msg)
+    check_format("a row of an erasure", mark.format, FORMAT)
     return mark
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from contracts.names import TenantId
+from tables.formats import check_format
 from tables.rows import INCARNATION_SHIFT, WindowKey, encode_key
 
 if TYPE_CHECKING:
@@ -73,9 +74,7 @@ def incarnation_after(raw: bytes | None, source: str) -> Incarnation:
     number = 0
     if raw is not None:
         held = _decode(raw)
-        if held.format != FORMAT:
-            msg = f"a {META_KIND} row has format {held.format}, this worker reads {FORMAT}: upgrade the worker"
-            raise ValueError(msg)
+        check_format(f"a {META_KIND} row", held.format, FORMAT)
         if held.source == source:
             return Incarnation(held.number, None)
         number = held.number + 1

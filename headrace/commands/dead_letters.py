@@ -160,36 +160,40 @@ def requeue(
     run(ask)
 
 
+def _take_away(
+    move: Callable[[Connection, LetterFilter, Order], Awaitable[list[int]]],
+    done: str,
+    chosen: Chosen,
+    *,
+    why: str,
+    every: bool,
+    limit: int | None,
+) -> None:
+    async def ask(desk: Desk) -> int:
+        which = meant(chosen.filter(desk.clock), every=every)
+        gone = await move(desk.connection, which, order_of(desk, why, limit))
+        desk.console.say(f"{len(gone):,} letters {done}")
+        return 0
+
+    run(ask)
+
+
 @app.command()
 @with_filter
 def discard(*, chosen: Chosen, why: Why, every: Every = False, limit: Most = None) -> None:
     """Give dead letters up for good. They stay readable until they are purged."""
+    from streams import letter_moves
 
-    async def ask(desk: Desk) -> int:
-        from streams import letter_moves
-
-        which = meant(chosen.filter(desk.clock), every=every)
-        gone = await letter_moves.discard(desk.connection, which, order_of(desk, why, limit))
-        desk.console.say(f"{len(gone):,} letters discarded")
-        return 0
-
-    run(ask)
+    _take_away(letter_moves.discard, "discarded", chosen, why=why, every=every, limit=limit)
 
 
 @app.command()
 @with_filter
 def purge(*, chosen: Chosen, why: Why, every: Every = False, limit: Most = None) -> None:
     """Delete letters that were recovered or discarded, bytes and all. The audit stays."""
+    from streams import letter_moves
 
-    async def ask(desk: Desk) -> int:
-        from streams import letter_moves
-
-        which = meant(chosen.filter(desk.clock), every=every)
-        gone = await letter_moves.purge(desk.connection, which, order_of(desk, why, limit))
-        desk.console.say(f"{len(gone):,} letters purged")
-        return 0
-
-    run(ask)
+    _take_away(letter_moves.purge, "purged", chosen, why=why, every=every, limit=limit)
 
 
 @app.command()
