@@ -152,8 +152,9 @@ class Cluster:
     async def fetch(self, positions: Mapping[Partition, int], *, max_wait_ms: int = 1) -> list[Fetched]:
         """Read on from `positions`: what finished transactions wrote, in offset order.
 
-        Waits at most `max_wait_ms` (>= 1) when there is nothing. Raises OffsetGone when a position lies
-        outside the log (not on the embedded broker: compare `end`).
+        Waits at most `max_wait_ms` (>= 1) when there is nothing. A partition that the broker says nothing about (the
+        embedded one does so when it is busy) is left out. Raises OffsetGone when a position lies outside the log (not
+        on the embedded broker: compare `end`).
         """
         return [self._fetched(*answer) for answer in await self._answers(positions, max_wait_ms)]
 
@@ -199,9 +200,12 @@ class Cluster:
 
     async def _true_ends(self, places: list[Partition]) -> dict[Partition, int]:
         ends = await self._list_offsets(places, _LATEST)
-        if ends:
-            for answer in await self.fetch(ends):
-                ends[answer.partition] = max(ends[answer.partition], answer.end, answer.next_offset)
+        answers = await self.fetch(ends) if ends else []
+        if missing := ends.keys() - {answer.partition for answer in answers}:
+            place = min(missing)
+            raise not_ready(self._settings, f"{place.topic}/{place.number}: the answer says nothing about it")
+        for answer in answers:
+            ends[answer.partition] = max(ends[answer.partition], answer.end, answer.next_offset)
         return ends
 
     async def _list_offsets(self, places: Iterable[Partition], at: int) -> dict[Partition, int]:

@@ -155,8 +155,9 @@ class LogRange(Admin):
 
     async def _next(self, place: Partition, at: int, max_wait_ms: int) -> _Answer:
         async def question() -> _Answer:
-            ((_place, position, row),) = await self._answers({place: at}, max_wait_ms)
-            return self._runs_of(place, position, row)
+            for _place, position, row in await self._answers({place: at}, max_wait_ms):
+                return self._runs_of(place, position, row)
+            raise not_ready(self._kafka, f"{place.topic}/{place.number}: the answer says nothing about it")
 
         return await patiently(question)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from aiokafka.protocol.fetch import FetchRequest
 
 from contracts.names import Topic, kafka_topic
 from runtime.settings import Settings
@@ -93,6 +94,36 @@ def test_a_reader_that_stops_half_way_leaves_nothing_running(settings: Settings)
         async for _chunk in reading:
             break
         await reading.aclose()
+        await log.stop()
+
+    run(scenario())
+
+
+class _SilentOnce(LogRange):
+    """The broker's first answer to a fetch says nothing about any partition, as the embedded one does when busy."""
+
+    silent = False
+
+    async def _send(self, node: object, request: object) -> object:
+        answer = await super()._send(node, request)
+        if isinstance(request, FetchRequest) and not self.silent:
+            self.silent = True
+            answer.topics = []
+        return answer
+
+
+def test_an_answer_that_leaves_the_partition_out_is_asked_for_again(settings: Settings):
+    prepare(settings)
+
+    async def scenario() -> None:
+        place = await filled(settings, 2, 10)
+        log = _SilentOnce(settings.kafka)
+        await log.start()
+        assert (await log.spans([place]))[place] == (0, 20)
+        assert log.silent
+        log.silent = False
+        assert [record.offset async for chunk in log.read(place, 0, 20) for record in chunk] == list(range(20))
+        assert log.silent
         await log.stop()
 
     run(scenario())
