@@ -22,7 +22,7 @@ test-faults: dev-env ## a sample of random kills and outages over the whole way,
 	@$(BIN)/python scripts/real_servers.py --only-programs $(BIN)/python -m pytest -s -m faults_sample tests/faults $(ARGS)
 
 test-real: dev-env ## integration, crash and journey tests on Apache Kafka, Debian's Redis and PostgreSQL
-	@$(BIN)/python scripts/real_servers.py $(BIN)/python -m pytest -m "not load and not faults and not faults_sample" $(wildcard tests/integration tests/crash tests/journey) $(ARGS)
+	@$(BIN)/python scripts/real_servers.py $(BIN)/python -m pytest -n 2 --dist worksteal -m "not load and not faults and not faults_sample" $(wildcard tests/integration tests/crash tests/journey) $(ARGS)
 
 bench: dev-env ## throughput beside peers and limits, latency, rebalance; options: make bench ARGS="--help"
 	@$(BIN)/python -m bench $(or $(ARGS),engine)

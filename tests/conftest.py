@@ -28,12 +28,19 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("headrace")
 
+SERVER_FIXTURES = {"postgres_url", "redis_url", "kafka_url"}
 TEST_SECRET = "only-for-tests-" + "0" * 32
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `real` say why they do not run on the embedded broker."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `real` say why they do not run on the embedded broker.
+
+    With real servers only the tests that ask for one are run: the others would do again what `make test` has done.
+    """
     if not kafka_is_embedded():
+        asking = {item for item in items if not SERVER_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))}
+        config.hook.pytest_deselected(items=[item for item in items if item not in asking])
+        items[:] = [item for item in items if item in asking]
         return
     skip = pytest.mark.skip(reason="needs a real Apache Kafka: `make test-real` (HEADRACE_TEST_KAFKA_URL is not set)")
     for item in items:

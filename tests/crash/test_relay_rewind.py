@@ -48,7 +48,7 @@ class Stand:
             yield
         finally:
             stop.set()
-            await asyncio.wait_for(asyncio.gather(*tasks), 20)
+            await asyncio.wait_for(asyncio.gather(*tasks), 60)
 
     async def fill(self, rows: int) -> None:
         await fill(self.settings.postgres.url, rows)
@@ -79,7 +79,7 @@ class Stand:
         return sum(m.registry.get_sample_value(name, {"result": "repeat"}) or 0.0 for m in self.metrics)
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], timeout_s: float = 30.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not await condition():  # noqa: ASYNC110  # the other side is a server
             await asyncio.sleep(0.05)

@@ -45,7 +45,7 @@ async def running(settings: Settings) -> AsyncIterator[Health]:
         yield health
     finally:
         stop.set()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 60)
 
 
 def kill(servers: embedded.Servers, kind: embedded.Kind) -> None:
@@ -60,7 +60,7 @@ async def start_again(servers: embedded.Servers, kind: embedded.Kind, folder: Pa
     servers.children[kind] = await embedded.STARTERS[kind, "embedded"](folder / kind, port)
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], timeout_s: float = 20.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not await condition():  # noqa: ASYNC110  # the other side is a server
             await asyncio.sleep(0.05)

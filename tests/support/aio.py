@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 LAST_TURNS = 5  # what was cancelled or closed in the last line of a test needs a few turns of the loop to go away
 
 
-def run(coro: Coroutine[Any, Any, Result], timeout_s: float = 30.0) -> Result:
+def run(coro: Coroutine[Any, Any, Result], timeout_s: float = 100.0) -> Result:
     """Run to the end on a loop of its own; fails after `timeout_s`, and when a task outlives it (each has an owner)."""
     return asyncio.run(_bounded(coro, timeout_s))
 

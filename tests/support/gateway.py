@@ -130,7 +130,7 @@ class Client:
         """The JSON of an answer that is not a stream."""
         return json.loads(await self._reader.readexactly(int(self.headers["content-length"])))
 
-    async def next(self, timeout_s: float = 10.0) -> Event:
+    async def next(self, timeout_s: float = 30.0) -> Event:
         """The next event. Raises EOFError at the end of the body, TimeoutError when nothing comes."""
         async with asyncio.timeout(timeout_s):
             while True:

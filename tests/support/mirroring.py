@@ -130,7 +130,7 @@ class Bench:
                 found += records if raw else admitted(records)
         return found
 
-    async def until(self, count: int, timeout_s: float = 20.0) -> list[Record]:
+    async def until(self, count: int, timeout_s: float = 60.0) -> list[Record]:
         """What counts in the orders topic, once it is at least `count` records."""
 
         async def enough() -> bool:
@@ -147,7 +147,7 @@ class Bench:
         return found
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], timeout_s: float = 15.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60.0) -> None:
     """Wait until a condition holds that servers bring about."""
     async with asyncio.timeout(timeout_s):
         while not await condition():  # noqa: ASYNC110 - servers set no event of ours
