@@ -4,8 +4,8 @@ All source topics and the topics made from them share one number of partitions, 
 worker that owns partition n of one owns it of all. So all grow together, and rows move to where the records of their
 keys will be. While nothing runs, and nothing is left to fold:
 
-1. check     no worker in the group, no mirror, every source record committed, none that waits for a retry; else
-             nothing is touched.
+1. check     no worker in the group, no mirror, no control process, every source record committed, none that waits
+             for a retry, no requeued letter on its way; else nothing is touched.
 2. journal   "growing", with the sources' ends and the tables' new numbers: from here no process starts anywhere.
 3. logs      partitions are added to the changelogs.
 4. away      rows that move are written to their new partitions; wait until the broker has them.
@@ -30,7 +30,7 @@ from agents.effect_agent import table_of
 from contracts.errors import SettingsError
 from contracts.names import Consumer, Stream, Topic, kafka_topic, retry_topic, topic_of
 from headrace.checks import kafka_wire
-from streams import growth_journal, topics
+from streams import growth_journal, requeue_table, topics
 from streams.growth import GrowthLog, by_topic, mirror_at_rest
 from streams.growth_journal import Entry, TableGrowth
 from streams.kafka_log import Partition, partition_for
@@ -173,6 +173,7 @@ class Growing:
                 "workers; one that was killed leaves when worker.session_timeout_s is over"
             )
         reason = await mirror_at_rest(self._redis, self._log, self._settings.prefix)
+        reason = reason or await requeue_table.why_not_at_rest(self._settings.postgres)
         if reason:
             raise SettingsError(reason)
 

@@ -8,11 +8,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from contracts.names import OutboxId
+from streams import postgres
 from streams.dead_letters import headers_of
 from streams.kafka_log import partition_for
 from streams.requeue_plan import Outcomes
 
 if TYPE_CHECKING:
+    from runtime.settings import PostgresSettings
     from streams.postgres import Connection
 
 # What a letter dies of when it can never be sent again.
@@ -23,6 +25,9 @@ NO_CONSUMER = "NoConsumer"
 _LEAD = """
 UPDATE headrace.requeuer SET owner = $1, until = clock_timestamp() + make_interval(secs => $2)
 WHERE owner = $1 OR until < clock_timestamp() RETURNING owner"""
+_WHO_LEADS = "SELECT owner FROM headrace.requeuer WHERE until > clock_timestamp()"
+_ON_THE_WAY = """
+SELECT count(*) FROM headrace.dead_letter WHERE state = 'requeued' AND NOT waiting AND topic IS NOT NULL"""
 _STEP_BACK = "UPDATE headrace.requeuer SET until = '-infinity' WHERE owner = $1"
 _OPEN = """
 SELECT requeue.id, requeue.rate_per_s,
@@ -34,7 +39,8 @@ FROM headrace.requeue LEFT JOIN headrace.dead_letter AS letter ON letter.requeue
 WHERE requeue.ended_at IS NULL GROUP BY requeue.id ORDER BY requeue.id"""
 _NEXT = """
 SELECT id, source, partition, key FROM headrace.dead_letter
-WHERE requeue_id = $1 AND state = 'requeued' AND waiting ORDER BY requeue_rank LIMIT $2 FOR UPDATE"""
+WHERE requeue_id = $1 AND state = 'requeued' AND waiting AND (topic IS NULL OR $3::boolean)
+ORDER BY requeue_rank LIMIT $2 FOR UPDATE"""
 # The rows of requeue_number stay locked until the commit: numbers become visible in their order.
 _NUMBER = """
 WITH chosen AS MATERIALIZED (
@@ -117,6 +123,26 @@ async def step_back(connection: Connection, owner: str) -> None:
     await connection.execute(_STEP_BACK, owner)
 
 
+async def why_not_at_rest(settings: PostgresSettings) -> str:
+    """Why topics must not grow now, as far as requeued letters go; "" when they may. Raises ServerMissing.
+
+    A letter that has a number has its partition, too: it would come to one that no longer owns its key.
+    """
+    connection = await postgres.connect(settings, name="headrace topics")
+    try:
+        with postgres.translated(settings):
+            if await connection.fetchval(_WHO_LEADS) is not None:
+                return "a control process runs: stop all of them (a killed one is over in ten seconds)"
+            if count := await connection.fetchval(_ON_THE_WAY):
+                return (
+                    f"{count} requeued letters are on their way: run a control process and a worker until none is "
+                    "(`headrace dead-letters requeues`), or `headrace dead-letters reclaim` those that are lost"
+                )
+        return ""
+    finally:
+        await postgres.close(connection)
+
+
 async def open_requeues(connection: Connection) -> list[OpenRequeue]:
     """The requeues that run, oldest first."""
     return [
@@ -127,16 +153,16 @@ async def open_requeues(connection: Connection) -> list[OpenRequeue]:
     ]
 
 
-async def number(connection: Connection, requeue_id: int, count: int, *, partitions: int) -> int:
+async def number(connection: Connection, requeue_id: int, count: int, *, partitions: int | None) -> int:
     """Number the next `count` letters of a requeue, in its order; how many there were.
 
     A letter goes to the partition that its key belongs to: the one that it came from, unless the topics were given more
-    `partitions` since.
+    `partitions` since. While nobody can tell how many they have (None), only rows of the outbox are numbered.
     """
     async with connection.transaction():
-        rows = await connection.fetch(_NEXT, requeue_id, count)
+        rows = await connection.fetch(_NEXT, requeue_id, count, partitions is not None)
         if rows:
-            places = [target_of(row["partition"], bytes(row["key"]), partitions) for row in rows]
+            places = [target_of(row["partition"], bytes(row["key"]), partitions or 1) for row in rows]
             await connection.execute(_NUMBER, [row["id"] for row in rows], [row["source"] for row in rows], places)
         return len(rows)
 

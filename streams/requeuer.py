@@ -25,19 +25,17 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from contracts.errors import SendRefused, ServerMissing
-from contracts.names import Consumer, retry_topic
-from contracts.requeue import Origin, Requeued, own_headers, to_headers
+from contracts.errors import SendRefused, ServerMissing, SettingsError
 from reliability.backoff import full_jitter_s
 from runtime.logs import get_logger
-from streams import letter_moves, outbox_table, postgres, requeue_plan, requeue_table
+from streams import letter_moves, outbox_table, postgres, requeue_plan, requeue_table, retry_topics
 from streams.dead_letters import RELAY
 from streams.kafka_outlet import Outlet
 from streams.letter_moves import Order
-from streams.records import Outgoing
 from streams.requeue_table import NO_CONSUMER, ROW_GONE, SEND_REFUSED, OpenRequeue, UnsentRecord, UnsentRow
 
 if TYPE_CHECKING:
+    from contracts.errors import HeadraceError
     from runtime.clock import Clock
     from runtime.settings import Settings
     from streams.postgres import Connection
@@ -56,6 +54,8 @@ SEND_LETTERS = 64
 ROW_LETTERS = 500
 _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.2, 10.0
 ACTOR = "requeuer"
+# What waits when Kafka cannot say how many partitions the retry topics have.
+_EVERY_CONSUMER = "every consumer"
 _ROW_GONE_TEXT = (
     "the outbox has no such row any more (purged, or the table was emptied): nothing can be published again from it; "
     "`headrace dead-letters export` has its bytes"
@@ -75,6 +75,8 @@ class Requeuer:
         self._leads = False
         self._asked_s = -LEASE_S
         self._paces: dict[int, Pace] = {}
+        # Of the retry topics, asked anew whenever another one may have led meanwhile: topics grow while none does.
+        self._partitions: int | None = None
         # Consumers whose topic could not be reached: failures in a row, and when to try again (monotonic seconds).
         self._away: dict[str, tuple[int, float]] = {}
         self._wake = asyncio.Event()
@@ -128,21 +130,35 @@ class Requeuer:
                 return False
             await letter_moves.end_finished(connection)
             requeues = await requeue_table.open_requeues(connection)
+            if any(requeue.seen.waiting for requeue in requeues):
+                await self._learn_partitions()
             for requeue in requeues:
                 await self._number(connection, requeue)
             for ended in self._paces.keys() - {requeue.id for requeue in requeues}:
                 del self._paces[ended]
-            sent = await self._send_records(connection) + await self._arm_rows(connection)
+            # Rows first: they need no Kafka, which may take long to say that it is away.
+            sent = await self._arm_rows(connection) + await self._send_records(connection)
         return bool(sent or requeues)
 
     async def _takes_turn(self, connection: Connection) -> bool:
         now_s = self._clock.monotonic_s()
+        if now_s >= self._asked_s + LEASE_S:
+            self._partitions = None
         if now_s >= self._asked_s + LEASE_S / 3:
             self._leads = await requeue_table.lead(connection, self._owner, LEASE_S)
             self._metrics.leads.set(self._leads)
             # One that does not lead asks with each turn.
             self._asked_s = now_s if self._leads else -LEASE_S
         return self._leads
+
+    async def _learn_partitions(self) -> None:
+        _failures, until_s = self._away.get(_EVERY_CONSUMER, (0, 0.0))
+        if self._partitions is None and self._clock.monotonic_s() >= until_s:
+            try:
+                self._partitions = await retry_topics.partitions(self._settings)
+                self._away.pop(_EVERY_CONSUMER, None)
+            except (ServerMissing, SettingsError) as error:
+                self._wait_for(_EVERY_CONSUMER, error)
 
     async def _number(self, connection: Connection, requeue: OpenRequeue) -> None:
         """Steps 1 and 2 for one requeue."""
@@ -162,8 +178,7 @@ class Requeuer:
             await self._give_up(connection, requeue)
         count = requeue_plan.allowed(pace, requeue.seen, now_s)
         if count:
-            partitions = self._settings.kafka.partitions
-            count = await requeue_table.number(connection, requeue.id, count, partitions=partitions)
+            count = await requeue_table.number(connection, requeue.id, count, partitions=self._partitions)
             pace = requeue_plan.spent(pace, count)
         self._paces[requeue.id] = pace
 
@@ -192,7 +207,8 @@ class Requeuer:
             await self._bury_again(connection, letters, NO_CONSUMER, f"this release has no consumer {source}")
             return 0
         try:
-            await self._kafka.send_all([record_of(self._settings.prefix, letter, self._now_ms()) for letter in letters])
+            prefix, now_ms = self._settings.prefix, int(1000 * self._clock.wall_s())
+            await self._kafka.send_all([retry_topics.record_of(prefix, letter, now_ms) for letter in letters])
         except ServerMissing as error:
             self._wait_for(source, error)
             return 0
@@ -244,7 +260,7 @@ class Requeuer:
         self._metrics.unsendable.labels(source, error_class).inc(len(letters))
         _log.warning("letters cannot be requeued", source=source, letters=len(letters), reason=text)
 
-    def _wait_for(self, source: str, error: ServerMissing) -> None:
+    def _wait_for(self, source: str, error: HeadraceError) -> None:
         failures, _until_s = self._away.get(source, (0, 0.0))
         pause_s = full_jitter_s(failures, base_s=_BACKOFF_BASE_S, cap_s=_BACKOFF_CAP_S, clock=self._clock)
         self._away[source] = (failures + 1, self._clock.monotonic_s() + pause_s)
@@ -280,14 +296,3 @@ class Requeuer:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
         self._wake.clear()
-
-    def _now_ms(self) -> int:
-        return int(1000 * self._clock.wall_s())
-
-
-def record_of(prefix: str, letter: UnsentRecord, now_ms: int) -> Outgoing:
-    """The record that gives a letter back to its consumer: as it was, and which letter it is."""
-    origin = Origin(letter.topic, letter.incarnation, letter.partition, letter.offset)
-    headers = [*own_headers(letter.headers), *to_headers(Requeued(origin, letter.id, letter.seq))]
-    topic = retry_topic(prefix, Consumer(letter.source))
-    return Outgoing(topic, letter.key, letter.payload, headers, now_ms, letter.target)

@@ -48,7 +48,9 @@ def plan(*, hours: Hours = 24, capacity: Capacity = None, growth: Growth = 2.0, 
 
 @app.command()
 def grow(*, partitions: Partitions) -> None:
-    """Give every topic more partitions, and move the tables' rows with their keys. Workers and mirrors must be stopped.
+    """Give every topic more partitions, and move the tables' rows with their keys.
+
+    Workers, mirrors and control processes must be stopped.
 
     Refused, with the reason, when one runs or something is left to fold. Run again after a kill, it goes on.
     """

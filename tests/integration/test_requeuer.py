@@ -11,9 +11,10 @@ from contracts.errors import ServerMissing
 from runtime.clock import SystemClock
 from runtime.metrics import Metrics
 from runtime.settings import Settings
-from streams import letter_moves, letter_rows, postgres, topics
+from streams import growth_journal, letter_moves, letter_rows, postgres, requeue_table, topics
 from streams.dead_letters import DeadLetter, DeadLetters
 from streams.kafka_log import Cluster, partition_for
+from streams.kafka_producer import Producer
 from streams.letter_filter import LetterFilter
 from streams.letter_moves import Order
 from streams.postgres import Connection
@@ -92,6 +93,66 @@ def test_a_letter_comes_to_its_consumer_as_it_was_with_the_place_where_it_first_
         assert await retries(settings, "retrieval") == []
 
     on(settings, body, letter)
+
+
+def test_the_partition_is_chosen_by_what_the_topics_have_and_not_by_what_is_configured(settings: Settings):
+    letter = record_letter(77)
+    place = partition_for(letter.key, settings.kafka.partitions)
+    other = next(count for count in range(1, 64) if partition_for(letter.key, count) != place)
+    kafka = settings.kafka.model_copy(update={"partitions": other})
+
+    async def body(at: Bench) -> None:
+        at.settings = settings.model_copy(update={"kafka": kafka})
+        await at.ask()
+        await at.requeuer().turn()
+        (record,) = await retries(settings)
+        assert record.partition == place
+
+    on(settings, body, letter)
+
+
+def test_while_topics_grow_no_letter_is_numbered_but_rows_of_the_outbox_are_armed(settings: Settings):
+    async def body(at: Bench) -> None:
+        row_id = await insert(at.connection, payload("1"))
+        await at.connection.execute("UPDATE outbox SET processed = true")
+        created_at = await at.connection.fetchval("SELECT created_at FROM outbox")
+        await at.letters.bury([row_letter(row_id, created_at)])
+        await _grows(settings)
+        await at.ask()
+        await at.requeuer().turn()
+        assert await at.connection.fetchval("SELECT count(*) FROM outbox WHERE processed IS NOT TRUE") == 1
+        (letter,) = await letter_rows.find(at.connection, LetterFilter(source="orders"), limit=2)
+        assert (letter.waiting, letter.requeue_seq) == (True, None)
+
+    on(settings, body, record_letter(1))
+
+
+async def _grows(settings: Settings) -> None:
+    cluster, producer = Cluster(settings.kafka), Producer(settings.kafka)
+    await cluster.start()
+    await topics.create(cluster, settings.kafka, [growth_journal.new_topic(settings)])
+    await cluster.stop()
+    await producer.start()
+    await growth_journal.append(producer, settings, growth_journal.Entry("growing", 4, 8, 0, {}), 0)
+    await producer.stop()
+
+
+def test_topics_must_not_grow_while_a_letter_has_its_partition_or_may_get_one(settings: Settings):
+    async def why() -> str:
+        return await requeue_table.why_not_at_rest(settings.postgres)
+
+    async def body(at: Bench) -> None:
+        await at.ask()
+        assert await why() == "", "it waits, and has no partition"
+        requeuer = at.requeuer()
+        await requeuer.turn()
+        assert "a control process runs" in await why()
+        await requeuer.close()
+        assert "1 requeued letters are on their way" in await why()
+        await at.consumer.consume()
+        assert await why() == ""
+
+    on(settings, body, record_letter(1))
 
 
 def test_letters_of_a_partition_arrive_in_order_of_their_offsets_and_all_recover(settings: Settings):

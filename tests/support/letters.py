@@ -80,16 +80,24 @@ class RuleKeepingConsumer:
         self._source = source
         self._highest: dict[int, int] = defaultdict(int)
         self.effects: list[bytes] = []
-        self.repeats = 0
+        self._taken: set[tuple[int, int]] = set()
+        self._repeated: set[tuple[int, int]] = set()
+
+    @property
+    def repeats(self) -> int:
+        """How many records were sent of numbers that had been sent before; reading a record twice makes none."""
+        return len(self._repeated - self._taken)
 
     async def consume(self, fails: Callable[[SourceRecord], bool] = lambda _record: False) -> None:
         """Take in what has come since; a record that fails is buried under its first place."""
         for record in await retries(self._settings, self._source):
             found = requeue.from_headers(record.headers)
             assert found is not None
+            place = (record.partition, record.offset)
             if found.seq <= self._highest[record.partition]:
-                self.repeats += 1
+                self._repeated.add(place)
                 continue
+            self._taken.add(place)
             self._highest[record.partition] = found.seq
             if fails(record):
                 await self._letters.bury([_again(record, found, self._source)])
