@@ -45,7 +45,7 @@ JOIN unnest($2::integer[], $3::timestamptz[]) AS due(count, before)
     ON letter.requeue_count = due.count AND letter.last_at < due.before
 WHERE letter.state = 'dead' AND letter.error_class = $1 AND letter.source = ANY($5::text[])
 ORDER BY letter.id LIMIT $4"""
-_LAST = f"""
+LAST_BY_RULE = f"""
 SELECT outcome, ended_at FROM headrace.requeue WHERE automatic AND asked ->> '{RULE}' = $1
 ORDER BY id DESC LIMIT 1"""  # noqa: S608 - a constant
 
@@ -93,6 +93,8 @@ class Housekeeping:
         with postgres.translated(self._settings.postgres):
             async with self._pool.acquire() as connection:
                 if not self._requeuer.leads:
+                    self._gauges.forget()
+                    self._streams.clear()
                     await connection.execute("SELECT 1")
                     return False
                 groups = await letter_rows.summary(connection, _OPEN)
@@ -107,7 +109,7 @@ class Housekeeping:
 
     async def _follow_rule(self, connection: Connection, reason: str, times: int) -> None:
         control, now = self._settings.control, self._clock.now()
-        row = await connection.fetchrow(_LAST, reason)
+        row = await connection.fetchrow(LAST_BY_RULE, reason)
         last = None if row is None else Last(row["outcome"], row["ended_at"])
         if not rules.may_begin(last, now, first_s=control.requeue_first_s):
             return

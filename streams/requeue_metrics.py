@@ -28,3 +28,9 @@ class RequeueMetrics:
         self.silent_seconds = metrics.gauge(
             "dlq_oldest_sent_seconds", "Time since the oldest requeued letter left of which nothing was heard yet."
         )
+
+    def forget(self) -> None:
+        """Tell no counts any more: another process leads, and what stood here would stay as it was for ever."""
+        self.entries.clear()
+        self.oldest_seconds.clear()
+        self.silent_seconds.set(0)

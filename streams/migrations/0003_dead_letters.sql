@@ -17,6 +17,8 @@ CREATE TABLE headrace.requeue (
     CHECK ((outcome IS NULL) = (ended_at IS NULL))
 );
 CREATE INDEX requeue_open ON headrace.requeue (id) WHERE ended_at IS NULL;
+-- The last one that a rule asked for: looked up every few seconds, in a table that is never purged.
+CREATE INDEX requeue_by_rule ON headrace.requeue ((asked ->> 'rule'), id) WHERE automatic;
 
 -- Numbers of what is sent again. They rise strictly for each consumer and partition, and begin with the time: a database
 -- that was restored or made anew does not give one out twice.
