@@ -16,6 +16,7 @@ from contracts.text import has_control
 from control.bodies import parsed
 from control.server import ROOT, operator_of
 from reliability.breaker_machine import Mode
+from runtime.http import body_of
 
 if TYPE_CHECKING:
     from streams.reliability_report import ReliabilityBoard
@@ -76,12 +77,12 @@ class BreakerApi:
 
     async def set(self, request: web.Request) -> web.Response:
         """Hold a breaker in all processes, within a second or two; a further word takes the place of the one before."""
-        body = parsed(BreakerBody, await request.read())
+        body = parsed(BreakerBody, await body_of(request))
         by = operator_of(request).subject
         await self._board.say(body.name, Mode(body.mode), seconds=body.seconds, by=by, why=body.why)
         return await self.show(request)
 
     async def clear(self, request: web.Request) -> web.Response:
         """Leave it to its settings again. The same when nobody had said anything."""
-        await self._board.unsay(parsed(NameBody, await request.read()).name)
+        await self._board.unsay(parsed(NameBody, await body_of(request)).name)
         return await self.show(request)

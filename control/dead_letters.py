@@ -24,6 +24,7 @@ from aiohttp import web
 from contracts.errors import ServerMissing
 from control.bodies import MoveBody, ReclaimBody, RequeueBody, WhyBody, allow, filter_of, number_in, parsed, text_in
 from control.server import ROOT, operator_of
+from runtime.http import body_of
 from runtime.logs import get_logger
 from runtime.problem import Problem
 from streams import letter_json, letter_moves, letter_rows, postgres
@@ -144,7 +145,7 @@ class DeadLetterApi:
 
         `not_taken_back` names the sources of dead letters that nobody takes back.
         """
-        body = parsed(RequeueBody, await request.read())
+        body = parsed(RequeueBody, await body_of(request))
         rate_per_s = self._settings.control.requeue_rate_per_s if body.rate_per_s is None else body.rate_per_s
         which, order = body.meant(), self._order(request, body)
         async with self._connection() as connection:
@@ -168,7 +169,7 @@ class DeadLetterApi:
 
     async def reclaim(self, request: web.Request) -> web.Response:
         """Take letters back of which nothing was heard."""
-        body = parsed(ReclaimBody, await request.read())
+        body = parsed(ReclaimBody, await body_of(request))
         which, order = body.meant(), self._order(request, body)
         before = self._clock.now() - timedelta(hours=body.hours)
         async with self._connection() as connection:
@@ -190,14 +191,14 @@ class DeadLetterApi:
 
     async def cancel(self, request: web.Request) -> web.Response:
         """End a requeue; what has not left is dead again."""
-        body, requeue_id = parsed(WhyBody, await request.read()), _id(request)
+        body, requeue_id = parsed(WhyBody, await body_of(request)), _id(request)
         order = Order(operator_of(request).subject, body.why, 1)
         async with self._connection() as connection:
             await _requeue(connection, requeue_id)
             return _json({"letters": await letter_moves.cancel(connection, requeue_id, order)})
 
     async def _move(self, request: web.Request, move: _Move) -> web.Response:
-        body = parsed(MoveBody, await request.read())
+        body = parsed(MoveBody, await body_of(request))
         which, order = body.meant(), self._order(request, body)
         async with self._connection() as connection:
             return _json({"letters": len(await move(connection, which, order))})

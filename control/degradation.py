@@ -16,6 +16,7 @@ from contracts.text import has_control
 from control.bodies import parsed
 from control.server import ROOT, operator_of
 from reliability.ladder import Level
+from runtime.http import body_of
 
 if TYPE_CHECKING:
     from streams.degradation import DegradationBoard
@@ -64,7 +65,7 @@ class DegradationApi:
 
     async def set(self, request: web.Request) -> web.Response:
         """Override; a further one takes the place of the one before."""
-        body = parsed(OverrideBody, await request.read())
+        body = parsed(OverrideBody, await body_of(request))
         by = operator_of(request).subject
         await self._board.override(Level(body.level), seconds=body.seconds, by=by, reason=body.why)
         return await self.show(request)

@@ -1,6 +1,6 @@
 """The control process: what it is made of, and in which order it starts and stops.
 
-Start: 1. the schema is there; 2. the requeuer, which waits for its turn and for Kafka; 3. the port. Stop: the port
+Start: 1. the schema is there; 2. the port; 3. the requeuer, which waits for its turn and for Kafka. Stop: the port
 first, then the rest, each at the end of its turn. Several may run: each serves operators, one of them sends.
 """
 
@@ -72,11 +72,11 @@ async def run(settings: Settings, stop: asyncio.Event, metrics: Metrics, health:
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
         try:
+            await web.TCPSite(runner, settings.control.host, settings.control.port).start()
+            _log.info("control listens", host=settings.control.host, port=settings.control.port)
             async with asyncio.TaskGroup() as group:
                 group.create_task(requeuer.run(stop))
                 group.create_task(keeping.run(stop))
-                await web.TCPSite(runner, settings.control.host, settings.control.port).start()
-                _log.info("control listens", host=settings.control.host, port=settings.control.port)
                 await stop.wait()
                 await runner.cleanup()
         finally:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from contracts.errors import QueryError
-from runtime.http import REFUSALS, add_probes, refusal
+from runtime.http import BODY_BYTES, REFUSALS, add_probes, refusal
 from runtime.problem import Problem
 from runtime.tokens import TokenClaims
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from runtime.metrics import Metrics
 
 ROOT = "/v1/control"
-BODY_BYTES = 65_536
 _OPERATOR = web.RequestKey("operator", TokenClaims)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

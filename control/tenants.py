@@ -14,6 +14,7 @@ from aiohttp import web
 from contracts.json_types import JsonObject
 from control.bodies import WhyBody, parsed
 from control.server import ROOT, operator_of
+from runtime.http import body_of
 from streams import postgres, tenants
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class TenantApi:
 
     async def pause(self, request: web.Request) -> web.Response:
         """Hold the tenant's rows in the outbox; others go on."""
-        why, by = parsed(WhyBody, await request.read()).why, operator_of(request).subject
+        why, by = parsed(WhyBody, await body_of(request)).why, operator_of(request).subject
         with postgres.translated(self._settings):
             async with self._pool.acquire() as connection:
                 changed = await tenants.pause(connection, request.match_info["tenant"], why=why, by=by)
@@ -68,7 +69,7 @@ class TenantApi:
 
     async def resume(self, request: web.Request) -> web.Response:
         """Let the tenant's rows go, the oldest first."""
-        why, by = parsed(WhyBody, await request.read()).why, operator_of(request).subject
+        why, by = parsed(WhyBody, await body_of(request)).why, operator_of(request).subject
         with postgres.translated(self._settings):
             async with self._pool.acquire() as connection:
                 changed = await tenants.resume(connection, request.match_info["tenant"], why=why, by=by)

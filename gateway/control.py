@@ -15,6 +15,7 @@ from yarl import URL
 
 from gateway.pages import SECURITY
 from gateway.problem import Problem
+from runtime.http import body_of
 
 if TYPE_CHECKING:
     from gateway.auth import Caller
@@ -45,7 +46,7 @@ class Control:
 
         Raises:
             Problem: 403 for a caller who is no operator, 404 for a path that leads elsewhere or without a control
-                process, 503 when it does not answer.
+                process, 408 for a body that does not come, 503 when the control process does not answer.
         """
         if not caller.claims.operator:
             raise Problem(403, "this takes an operator's token", {"reason": "not_operator"})
@@ -55,9 +56,9 @@ class Control:
             raise Problem(404, f"{path[:200]}: there is no such thing")
         if not self._settings.control_url:
             raise Problem(404, "this gateway knows no control process; see gateway.control_url")
-        answer = web.StreamResponse()
+        body, answer = await body_of(request), web.StreamResponse()
         try:
-            await self._answer(caller, request, answer)
+            await self._answer(caller, request, body, answer)
             return answer
         except (OSError, TimeoutError, aiohttp.ClientError) as error:
             if answer.prepared:
@@ -68,12 +69,11 @@ class Control:
             detail = f"the control process does not answer ({type(error).__name__}); see gateway.control_url"
             raise Problem(503, detail, headers={"Retry-After": str(RETRY_S)}) from None
 
-    async def _answer(self, caller: Caller, request: web.Request, answer: web.StreamResponse) -> None:
+    async def _answer(self, caller: Caller, request: web.Request, body: bytes, answer: web.StreamResponse) -> None:
         url = URL(f"{self._settings.control_url.rstrip('/')}{request.rel_url.raw_path_qs}", encoded=True)
         headers = {"Authorization": f"Bearer {caller.token}"}
         if request.method != "GET":
             headers["Content-Type"] = request.headers.get("Content-Type", "")
-        body = await request.read()
         async with self._connected().request(
             request.method, url, headers=headers, data=body, allow_redirects=False
         ) as found:

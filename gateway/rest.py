@@ -7,7 +7,6 @@ request, five for the page) is small beside a page that stays open for hours.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -21,7 +20,7 @@ from gateway.pages import SECURITY, add_pages
 from gateway.problem import Problem, overloaded
 from gateway.tables import ROOT
 from reliability.call import Priority
-from runtime.http import REFUSALS, add_probes, refusal
+from runtime.http import BODY_BYTES, REFUSALS, add_probes, body_of, refusal
 
 if TYPE_CHECKING:
     from gateway.auth import Caller, Doorkeeper
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
     from runtime.clock import Clock
     from runtime.health import Health
     from runtime.metrics import Metrics
-
-BODY_BYTES = 16_384
-BODY_DEADLINE_S = 5.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -114,10 +110,7 @@ async def _token(request: web.Request) -> str:
     if request.content_type != "application/json":
         raise Problem(415, 'send JSON: {"token": …}')
     try:
-        async with asyncio.timeout(BODY_DEADLINE_S):
-            body = json.loads(await request.read())
-    except TimeoutError:
-        raise Problem(408, "the body took too long") from None
+        body = json.loads(await body_of(request))
     except ValueError:
         raise Problem(400, "the body is not JSON") from None
     token = body.get("token") if isinstance(body, dict) else None

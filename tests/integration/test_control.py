@@ -10,11 +10,16 @@ from typing import Any
 import aiohttp
 import pytest
 
+from control import run as control_process
 from control.run import CONNECTIONS
+from runtime.clock import SystemClock
+from runtime.health import Health
+from runtime.metrics import Metrics
 from runtime.settings import Settings
 from streams import postgres, topics
 from streams.dead_letters import DeadLetters
 from streams.kafka_log import Cluster
+from streams.letter_filter import MAX_IDS
 from tests.support.aio import run
 from tests.support.control import Answer, ask, running, token, with_control
 from tests.support.gateway import gateway
@@ -275,12 +280,46 @@ def test_the_gateway_hands_an_operator_on_and_nobody_else(settings: Settings):
             assert [(await ask(url, headers=headers)).status for headers in ({}, client)] == [401, 403]
             assert (await ask(f"{door}/v1/control/..%2f..%2freadyz", headers=session)).status == 404
             assert (await ask(f"{url}?colour=red", headers=session)).json["field"] == "colour"
+            many = {"which": {"ids": [10**18 + n for n in range(MAX_IDS)]}, "why": "no use"}
+            assert (await ask(f"{url}/discard", "POST", many, headers={**session, "Origin": door})).json == {
+                "letters": 0
+            }
 
     async def prepared() -> None:
         await _topics(settings)
 
     run(prepared())
     at_desk(settings, body)
+
+
+def test_a_body_that_does_not_come_is_waited_for_no_longer_than_its_deadline(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("runtime.http.BODY_DEADLINE_S", 0.2)
+
+    async def body(desk: Desk) -> None:
+        async with gateway(desk.settings):
+            for port in (desk.settings.control.port, desk.settings.gateway.port):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                head = ["POST /v1/control/dead-letters/discard HTTP/1.1", "Host: x", "Content-Type: application/json"]
+                head += [f"Authorization: {desk.headers['Authorization']}", "Content-Length: 9", "", "{"]
+                writer.write("\r\n".join(head).encode())
+                assert b" 408 " in await reader.readline()
+                writer.close()
+
+    run(_topics(settings))
+    at_desk(settings, body)
+
+
+def test_a_port_that_is_taken_is_told_as_what_it_is(settings: Settings):
+    async def main() -> None:
+        taken = with_control(settings)
+        server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", taken.control.port)
+        with pytest.raises(OSError, match="address already in use"):
+            await control_process.run(taken, asyncio.Event(), Metrics(), Health(), SystemClock())
+        server.close()
+
+    run(main())
 
 
 def test_a_gateway_whose_control_process_is_away_says_so(settings: Settings):
@@ -328,24 +367,3 @@ async def _topics(settings: Settings) -> None:
     await cluster.start()
     await topics.ensure(cluster, settings)
     await cluster.stop()
-
-
-@pytest.mark.parametrize("days", [1.0, 0.0])
-def test_letters_that_were_closed_long_ago_are_purged_unless_that_is_switched_off(settings: Settings, days: float):
-    kept = with_control(settings, keep_closed_days=days)
-
-    async def main() -> None:
-        async with postgres.pool(kept.postgres, name="worker", size=2) as pool:
-            await DeadLetters(pool, kept.postgres).bury([record_letter(n) for n in range(3)])
-            async with pool.acquire() as connection:
-                await connection.execute("SELECT set_config('headrace.why', 'a test', false)")
-                await connection.execute("UPDATE headrace.dead_letter SET state = 'discarded' WHERE id > 1")
-                await connection.execute(
-                    "UPDATE headrace.dead_letter SET last_at = last_at - interval '2 days' WHERE id < 3"
-                )
-            async with running(kept) as url:
-                desk = Desk(kept, url, DeadLetters(pool, kept.postgres))
-                await asyncio.sleep(1.5)
-                assert await desk.ids() == ([3, 1] if days else [3, 2, 1])
-
-    run(main())
