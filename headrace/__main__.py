@@ -154,7 +154,7 @@ def token(
     operator: Annotated[bool, typer.Option("--operator", help="Also opens /v1/control/, for all tenants.")] = False,
 ) -> None:
     """Mint a token that lets a client listen to a tenant's channels, or an operator act."""
-    from headrace.commands.dead_letters import who
+    from headrace.commands.desk import who
     from runtime import tokens
     from runtime.clock import SystemClock
     from runtime.settings import load

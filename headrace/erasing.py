@@ -4,8 +4,8 @@ Steps; each may be repeated, and a run after a kill goes on with the erasure tha
 
 1. audit    who, when and why; it names the erasure.
 2. holds    nothing more is published of what waits in the outbox for the tenant.
-3. entries  of the Redis streams, and those that wait for the tenant's quota.
-4. letters  of PostgreSQL, so that none is sent again.
+3. letters  of PostgreSQL, so that none is sent again; then holds once more: a row may have been armed again meanwhile.
+4. entries  of the Redis streams, and those that wait for the tenant's quota.
 5. tables   every owner erases its rows, and the records that wait for a retry; from here on nothing older comes back.
 6. letters  once more: a worker may have buried older records of the tenant until then.
 7. archives file by file.
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from contracts.errors import QueryError
+from contracts.errors import ArchiveError, QueryError
 from contracts.names import Stream, Topic, kafka_topic, topic_of
 from headrace.erase_tables import EraseTables
 from streams import archive_erasure, erasure
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from runtime.clock import Clock
     from runtime.settings import Settings
+    from streams.archive_erasure import Cleaned
     from streams.postgres import Connection
     from streams.redis_log import RedisLog
 
@@ -67,7 +68,7 @@ class Erasure:
             *(Found(f"table {name}", count, "rows") for name, count in sorted(tables.items())),
         ]
         for folder in self.archives:
-            cleaned = await asyncio.to_thread(archive_erasure.count, Archive(folder), self.tenant)
+            cleaned = await _in_archive(archive_erasure.count, folder, self.tenant)
             found.append(Found(f"archive {folder}", cleaned.records, f"records in {cleaned.files} files"))
         return found
 
@@ -76,12 +77,17 @@ class Erasure:
         return await erasure.unfinished(self.connection, self.tenant)
 
     async def run(self, *, why: str, by: str, told: Callable[[Found], None], progress: Callable[[str], None]) -> None:
-        """Do all steps, or what is left of them. Raises ServerMissing, ArchiveError; the same call goes on."""
+        """Do all steps, or what is left of them; the caller holds the archives against other writers.
+
+        Raises ServerMissing, ArchiveError; the same call goes on.
+        """
         connection, tenant = self.connection, self.tenant
         job = await self.unfinished() or await erasure.begin(connection, tenant, why=why, by=by)  # 1
-        told(Found("outbox", await erasure.release_holds(connection, tenant), "rows on hold, marked as processed"))  # 2
-        told(Found("Redis", await erasure.erase_entries(self.redis, self.settings.prefix, tenant), "entries"))  # 3
-        letters = await erasure.erase_letters(connection, tenant, why=why, by=by)  # 4
+        held = await erasure.release_holds(connection, tenant)  # 2
+        letters = await erasure.erase_letters(connection, tenant, why=why, by=by)  # 3
+        held += await erasure.release_holds(connection, tenant)
+        told(Found("outbox", held, "rows on hold, marked as processed"))
+        told(Found("Redis", await erasure.erase_entries(self.redis, self.settings.prefix, tenant), "entries"))  # 4
         tables = await EraseTables(self.settings, self.clock).erase(
             tenant, job, lambda done, of: progress(f"{done} of {of} partitions")
         )  # 5
@@ -90,7 +96,7 @@ class Erasure:
         for name, count in sorted(tables.items()):
             told(Found(f"table {name}", count, "rows"))
         for folder in self.archives:
-            cleaned = await asyncio.to_thread(archive_erasure.erase, Archive(folder), tenant)  # 7
+            cleaned = await _in_archive(archive_erasure.erase, folder, tenant)  # 7
             told(Found(f"archive {folder}", cleaned.records, f"records, {cleaned.files} files written anew"))
         await erasure.end(connection, tenant, why=why, by=by)  # 8
 
@@ -104,6 +110,14 @@ class Erasure:
         finally:
             await admin.stop()
         return {name: int(config["retention.ms"]) for name, config in configs.items() if "retention.ms" in config}
+
+
+async def _in_archive(work: Callable[[Archive, str], Cleaned], folder: Path, tenant: str) -> Cleaned:
+    try:
+        return await asyncio.to_thread(work, Archive(folder), tenant)
+    except OSError as error:  # whoever called takes one for PostgreSQL's
+        reason = f"{error.filename or folder}: {error.strerror or error}"
+        raise ArchiveError(f"archive: {reason}; mend that, and the same command goes on") from error
 
 
 def refuse_unknown(tenant: str, found: Sequence[Found]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from streams.letter_rows import Content, Group, Letter, Move, Requeue
 
 Rows = list[tuple[str, ...]]
+
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 LIST = ("id", "state", "source", "tenant", "type", "reason", "tries", "first", "last", "place")
 GROUPS = ("state", "source", "stream", "reason", "letters", "oldest", "newest")
@@ -125,9 +128,30 @@ def headers(content: Content) -> Rows:
 def payload(content: Content) -> str:
     """The payload as indented JSON when it is JSON, else as text."""
     try:
-        return json.dumps(json.loads(content.payload), indent=2, ensure_ascii=False)
+        return indented(content.payload.decode())
     except (ValueError, RecursionError):
         return text_of(content.payload)
+
+
+def indented(text: str) -> str:
+    """JSON with line breaks; texts, numbers and repeated keys as they stand, which a parser would not keep.
+
+    Raises ValueError for what is no JSON. The page does the same (gateway/static/format.js).
+    """
+    json.loads(text)
+    made: list[str] = []
+    before, depth = "", 0
+    for token in _TOKEN.findall(text):
+        closes, opened = token in ("}", "]"), before in ("{", "[")
+        depth -= closes
+        if before == "," or opened is not closes:
+            made.append("\n" + "  " * depth)
+        elif before == ":":
+            made.append(" ")
+        depth += token in ("{", "[")
+        made.append(token)
+        before = token
+    return "".join(made)
 
 
 def text_of(value: bytes) -> str:

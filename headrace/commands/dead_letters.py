@@ -7,18 +7,16 @@ the database checks and writes down every move, whoever makes it. Only the sendi
 from __future__ import annotations
 
 import asyncio
-import getpass
-import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace.commands.desk import Desk, run, who
 from headrace.commands.letter_options import Chosen, with_filter
 
 if TYPE_CHECKING:
-    from headrace.console import Console
     from runtime.clock import Clock
     from runtime.settings import Settings
     from streams.letter_filter import LetterFilter
@@ -36,16 +34,6 @@ Every = Annotated[bool, typer.Option("--all", help="Yes, all letters: needed whe
 Most = Annotated[int | None, typer.Option("--limit", help="Most letters; control.requeue_letters.", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 FOLLOW_S = 1.0
-
-
-@dataclass(frozen=True)
-class Desk:
-    """What a command works with."""
-
-    settings: Settings
-    connection: Connection
-    clock: Clock
-    console: Console
 
 
 @app.command("list")
@@ -83,21 +71,20 @@ def list_(
             desk.console.say(f"There may be more: --before {found[-1].id}")
         return 0
 
-    run(ask)
+    run(ask, first=chosen.check)
 
 
 @app.command()
 def show(letter_id: Annotated[int, typer.Argument(metavar="ID")], *, json: Json = False) -> None:
     """One letter with its bytes, and what happened to it."""
+    from streams.letter_filter import LetterFilter
 
     async def ask(desk: Desk) -> int:
         from contracts.errors import QueryError
         from headrace import letter_screen
         from headrace.console import print_json
         from streams import letter_json, letter_rows
-        from streams.letter_filter import LetterFilter
 
-        LetterFilter(ids=(letter_id,))  # refuses a number that no letter can have
         moves = await letter_rows.history(desk.connection, letter_id)
         found = await letter_rows.one(desk.connection, letter_id)
         if found is None and not moves:
@@ -115,7 +102,8 @@ def show(letter_id: Annotated[int, typer.Argument(metavar="ID")], *, json: Json 
         desk.console.table(letter_screen.HISTORY, letter_screen.history(moves))
         return 0
 
-    run(ask)
+    # Refuses a number that no letter can have.
+    run(ask, first=lambda _settings, _clock: LetterFilter(ids=(letter_id,)))
 
 
 @app.command()
@@ -139,7 +127,7 @@ def requeue(
         from streams import letter_moves
 
         which = meant(chosen.filter(desk.clock), every=every)
-        order = order_of(desk, why, limit)
+        order = order_of(desk.settings, why, limit)
         rate_per_s = rate or desk.settings.control.requeue_rate_per_s
         asked = await letter_moves.requeue(desk.connection, which, order, rate_per_s=rate_per_s)
         stuck = await letter_moves.not_taken_back(desk.connection, which)
@@ -157,7 +145,7 @@ def requeue(
         await _warn_without_requeuer(desk)
         return await _follow(desk, asked.requeue_id) if wait else 0
 
-    run(ask)
+    run(ask, first=move_check(chosen, why, limit, every=every))
 
 
 def _take_away(
@@ -171,11 +159,11 @@ def _take_away(
 ) -> None:
     async def ask(desk: Desk) -> int:
         which = meant(chosen.filter(desk.clock), every=every)
-        gone = await move(desk.connection, which, order_of(desk, why, limit))
+        gone = await move(desk.connection, which, order_of(desk.settings, why, limit))
         desk.console.say(f"{len(gone):,} letters {done}")
         return 0
 
-    run(ask)
+    run(ask, first=move_check(chosen, why, limit, every=every))
 
 
 @app.command()
@@ -199,30 +187,23 @@ def purge(*, chosen: Chosen, why: Why, every: Every = False, limit: Most = None)
 @app.command()
 def cancel(requeue_id: Annotated[int, typer.Argument(metavar="REQUEUE")], *, why: Why) -> None:
     """Stop a requeue: letters that have not left are dead again."""
+    from streams.letter_filter import LetterFilter
+
+    def check(settings: Settings, _clock: Clock) -> None:
+        LetterFilter(requeue_id=requeue_id)  # refuses a number that no requeue can have
+        order_of(settings, why, 1)
 
     async def ask(desk: Desk) -> int:
         from contracts.errors import QueryError
         from streams import letter_moves, letter_rows
-        from streams.letter_filter import LetterFilter
 
-        LetterFilter(requeue_id=requeue_id)  # refuses a number that no requeue can have
         if await letter_rows.requeue(desk.connection, requeue_id) is None:
             raise QueryError("REQUEUE", "must be the number of a requeue", requeue_id)
-        back = await letter_moves.cancel(desk.connection, requeue_id, order_of(desk, why, 1))
+        back = await letter_moves.cancel(desk.connection, requeue_id, order_of(desk.settings, why, 1))
         desk.console.say(f"{back:,} letters had not left, and are dead again")
         return 0
 
-    run(ask)
-
-
-def run(ask: Callable[[Desk], Awaitable[int]], *, name: str = "headrace dead-letters") -> None:
-    """Carry out a command on a connection of its own, which is called `name`, and end with its status."""
-    from headrace.commands.reported import reported
-
-    def made() -> int:
-        return asyncio.run(_connected(ask, name))
-
-    raise typer.Exit(reported(made))
+    run(ask, first=check)
 
 
 def meant(which: LetterFilter, *, every: bool) -> LetterFilter:
@@ -234,32 +215,18 @@ def meant(which: LetterFilter, *, every: bool) -> LetterFilter:
     return which
 
 
-def order_of(desk: Desk, why: str, limit: int | None) -> Order:
+def order_of(settings: Settings, why: str, limit: int | None) -> Order:
     """Who asks for it, why, and for how many letters at most."""
     from streams.letter_moves import Order
 
-    return Order(who(), why, limit or desk.settings.control.requeue_letters)
+    return Order(who(), why, limit or settings.control.requeue_letters)
 
 
-def who() -> str:
-    """Whoever types the command, for the audit."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
-
-
-async def _connected(ask: Callable[[Desk], Awaitable[int]], name: str) -> int:
-    from headrace.console import Console
-    from runtime.clock import SystemClock
-    from runtime.settings import load
-    from streams import migrate, postgres
-
-    settings, clock = load(), SystemClock()
-    connection = await postgres.connect(settings.postgres, name=name)
-    try:
-        await migrate.check(connection, settings.postgres)
-        with postgres.translated(settings.postgres):
-            return await ask(Desk(settings, connection, clock, Console(clock)))
-    finally:
-        await postgres.close(connection)
+def move_check(
+    chosen: Chosen, why: str, limit: int | None, *, every: bool
+) -> Callable[[Settings, Clock], tuple[LetterFilter, Order]]:
+    """What `run` is to check first of a move."""
+    return lambda settings, clock: (meant(chosen.filter(clock), every=every), order_of(settings, why, limit))
 
 
 async def _warn_without_requeuer(desk: Desk) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.commands.dead_letters import Desk, run, who
+from headrace.commands.desk import Desk, run, who
 
 if TYPE_CHECKING:
+    from headrace.console import Console
     from headrace.erasing import Erasure, Found
+    from runtime.clock import Clock
+    from runtime.settings import Settings
 
 Tenant = Annotated[str, typer.Argument(help="The tenant's id.")]
 Why = Annotated[str, typer.Option(help="Why, in a few words; it is written into the audit with your name.")]
@@ -39,22 +43,26 @@ def erase(
     it sends from the erasure on is new data, and is kept.
     """
 
-    async def ask(desk: Desk) -> int:
-        from headrace.erasing import Erasure
+    def check(_settings: Settings, _clock: Clock) -> None:
         from streams import tenants
         from streams.erasure import check_tenant
-        from streams.redis_log import RedisLog
 
         check_tenant(tenant)
         tenants.check(tenant, why, who())
+
+    async def ask(desk: Desk) -> int:
+        from headrace.erasing import Erasure
+        from streams.redis_log import RedisLog
+
+        archives = tuple(dict.fromkeys(folder.resolve() for folder in archive or ()))
         redis = RedisLog(desk.settings.redis, desk.settings.prefix, client_name="headrace-erase")
         try:
-            job = Erasure(desk.settings, desk.clock, desk.connection, redis, tenant, archive or ())
+            job = Erasure(desk.settings, desk.clock, desk.connection, redis, tenant, archives)
             return await _erase(desk, job, why, yes=yes, dry_run=dry_run, json=json)
         finally:
             await redis.close()
 
-    run(ask, name=NAME)
+    run(ask, name=NAME, first=check)
 
 
 async def _erase(desk: Desk, job: Erasure, why: str, *, yes: bool, dry_run: bool, json: bool) -> int:
@@ -72,17 +80,7 @@ async def _erase(desk: Desk, job: Erasure, why: str, *, yes: bool, dry_run: bool
     left = remains(await job.retentions(), job.archives)
     if not dry_run and not yes:
         typer.confirm(f"Erase all of that of tenant {job.tenant!r}? It cannot be undone", abort=True, err=True)
-    done: list[Found] = []
-    if not dry_run:
-        with console.step(f"erase {job.tenant}") as step:
-
-            def say(detail: str) -> None:
-                step.detail = detail
-
-            await job.run(why=why, by=who(), told=done.append, progress=say)
-        console.table(("place", "erased", ""), [_line(each) for each in done])
-        if not await _is_paused(desk, job.tenant):
-            console.warn("the tenant is not paused: what it has sent since is new data, and is kept")
+    done = [] if dry_run else await _carried_out(desk, job, why, console)
     console.say("What remains:" if done else "What would remain:", strong=True)
     for line in left:
         console.say(f"  {line}")
@@ -91,6 +89,26 @@ async def _erase(desk: Desk, job: Erasure, why: str, *, yes: bool, dry_run: bool
         lists = {name: [each._asdict() for each in value] for name, value in said.items()}
         print_json({"tenant_id": job.tenant, "dry_run": dry_run, **lists, "remains": left})
     return 0
+
+
+async def _carried_out(desk: Desk, job: Erasure, why: str, console: Console) -> list[Found]:
+    from headrace.commands.archive import writing_alone
+
+    done: list[Found] = []
+    with ExitStack() as held, console.step(f"erase {job.tenant}") as step:
+        for folder in job.archives:
+            held.enter_context(writing_alone(folder))  # before anything is erased
+
+        def say(detail: str) -> None:
+            if detail != step.detail:
+                step.detail = detail
+                console.say(f"  {detail}")
+
+        await job.run(why=why, by=who(), told=done.append, progress=say)
+    console.table(("place", "erased", ""), [_line(each) for each in done])
+    if not await _is_paused(desk, job.tenant):
+        console.warn("the tenant is not paused: what it has sent since is new data, and is kept")
+    return done
 
 
 def _line(found: Found) -> tuple[str, str, str]:

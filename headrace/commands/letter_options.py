@@ -16,6 +16,7 @@ from headrace.commands import times
 
 if TYPE_CHECKING:
     from runtime.clock import Clock
+    from runtime.settings import Settings
     from streams.letter_filter import LetterFilter
 
 PANEL = "Which letters"
@@ -57,6 +58,10 @@ class Chosen:
             until=_moment(self.until, "--until", clock),
             requeue_id=self.requeue,
         )
+
+    def check(self, _settings: Settings, clock: Clock) -> None:
+        """Raise what `filter` raises."""
+        self.filter(clock)
 
 
 def with_filter(command: Callable[..., None]) -> Callable[..., None]:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from headrace.commands.dead_letters import Desk, Every, Json, Most, Why, app, meant, order_of, run
+from headrace.commands.dead_letters import Every, Json, Most, Why, app, meant, move_check, order_of
+from headrace.commands.desk import Desk, run
 from headrace.commands.letter_options import Chosen, with_filter
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def watch(
                     return 0
                 await asyncio.sleep(every)
 
-    run(ask)
+    run(ask, first=chosen.check)
 
 
 @app.command()
@@ -134,7 +135,7 @@ def export(
         desk.console.say(f"{count:,} letters in {to}")
         return 0
 
-    run(ask)
+    run(ask, first=chosen.check)
 
 
 @app.command()
@@ -158,13 +159,13 @@ def reclaim(
     async def ask(desk: Desk) -> int:
         from streams import letter_moves
 
-        which = meant(chosen.filter(desk.clock), every=every)
+        which, order = meant(chosen.filter(desk.clock), every=every), order_of(desk.settings, why, limit)
         before = desk.clock.now() - timedelta(hours=hours)
-        back = await letter_moves.reclaim(desk.connection, which, order_of(desk, why, limit), sent_before=before)
+        back = await letter_moves.reclaim(desk.connection, which, order, sent_before=before)
         desk.console.say(f"{len(back):,} letters are dead again")
         return 0
 
-    run(ask)
+    run(ask, first=move_check(chosen, why, limit, every=every))
 
 
 async def _write(desk: Desk, which: LetterFilter, file: TextIO, to: Path | str) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.commands.dead_letters import Desk, run
+from headrace.commands.desk import Desk, run
 
 app = typer.Typer(
     help="What waits in the outbox, and why. The playbook is docs/playbooks/outbox.md.", no_args_is_help=True

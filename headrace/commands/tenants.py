@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.commands.dead_letters import Desk, run, who
+from headrace.commands.desk import Desk, run, who
 from headrace.commands.erase import erase
 
 app = typer.Typer(

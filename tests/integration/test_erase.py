@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from contracts.names import Stream, Topic, kafka_topic, redis_stream
+from headrace.__main__ import app
+from headrace.commands.archive import writing_alone
 from runtime.clock import SystemClock
 from runtime.settings import Settings
 from streams import postgres
@@ -27,7 +30,7 @@ from tests.integration.test_tenants_command import headrace
 from tests.support.aio import run
 from tests.support.letters import record_letter
 from tests.support.mirroring import eventually
-from tests.support.processes import WORKER, Process, process, until_ready
+from tests.support.processes import WORKER, Process, environment_of, process, until_ready
 from tests.support.replaying import (
     TENANTS,
     WINDOW_MS,
@@ -113,6 +116,8 @@ def test_a_tenant_is_erased_from_every_place_and_stays_so(at: Settings, worker: 
     holds = {"Redis": 4, "dead letters": 2, "table tool_latency": rows, f"archive {folder}": 1000}
     assert amounts(dry["found"]) == holds
     assert (dry["erased"], run(table(at))) == ([], before), "a dry run changes nothing"
+    refused(at, folder)
+    assert (run(table(at)), run(left(at))) == (before, (3, [], [])), "nothing was begun"
 
     done = run(erase(at, GONE, "--archive", str(folder)), timeout_s=120)
     assert amounts(done["erased"]) == holds
@@ -137,6 +142,19 @@ def test_a_tenant_is_erased_from_every_place_and_stays_so(at: Settings, worker: 
     ready(at)
     dry = run(erase(at, GONE, "--dry-run"), timeout_s=60)
     assert amounts(dry["found"]) == {"table tool_latency": len(new)}
+
+
+def refused(at: Settings, folder: Path) -> None:
+    """Nothing is erased against a no, nor beside somebody who writes to the archive."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in environment_of(at).items():
+            patched.setenv(name, value)
+        command = ["tenants", "erase", GONE, "--why", "asked", "--archive", str(folder)]
+        result = CliRunner().invoke(app, command, input="n\n")
+        assert (result.exit_code, "cannot be undone" in result.stderr) == (1, True), result.output
+        with writing_alone(folder):
+            result = CliRunner().invoke(app, command, input="y\n")
+        assert (result.exit_code, "failed" in result.output) == (2, True), result.output
 
 
 async def archived(at: Settings, folder: Path) -> int:

@@ -169,3 +169,21 @@ def test_a_database_that_is_too_old_is_told_with_its_remedy(cli: CliRunner, sett
 
     run(older())
     called(cli, "list", status=3)
+
+
+def test_what_was_given_is_refused_before_postgresql_is_asked(cli: CliRunner, monkeypatch: pytest.MonkeyPatch):
+    """At the hour when it is needed PostgreSQL may be away, and a slip of the pen is told all the same."""
+    monkeypatch.setenv("HEADRACE_POSTGRES__URL", "postgresql://postgres@127.0.0.1:1/postgres")
+    called(cli, "list", status=3)
+    for arguments in (
+        ("list", "--state", "resolved"),
+        ("watch", "--since", "soon"),
+        ("export", "--until", "soon"),
+        ("show", "0"),
+        ("requeue", "--why", "x"),
+        ("discard", "--all", "--why", " "),
+        ("purge", "0", "--why", "x"),
+        ("reclaim", "--why", "x"),
+        ("cancel", "0", "--why", "x"),
+    ):
+        called(cli, *arguments, status=2)
