@@ -37,6 +37,7 @@ import msgspec
 
 from contracts import requeue
 from contracts.errors import ContractError
+from contracts.said import said_tenant
 from runtime.logs import get_logger
 from tables import erasure_marks
 from tables.erasure_marks import Mark
@@ -277,20 +278,9 @@ class ErasableWork:
         return int(1000 * self._place.clock.wall_s())
 
 
-class _Said(msgspec.Struct):
-    tenant_id: str | int = ""
-
-
-_said = msgspec.json.Decoder(_Said)
-
-
 def tenant_of(record: SourceRecord) -> str:
     """Whose record it is: as its payload says, else its headers; "" when neither does."""
-    try:
-        said = str(_said.decode(record.value or b"").tenant_id)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        said = ""
-    return said or (dict(record.headers).get("tenant") or b"").decode(errors="replace")
+    return said_tenant(record.value) or (dict(record.headers).get("tenant") or b"").decode(errors="replace")
 
 
 def _is_empty(effects: Effects) -> bool:

@@ -72,6 +72,8 @@ class _Asked:
     works: dict[str, ErasableWork] = field(default_factory=dict)
     """By table, once the order is being carried out; a table that has another one by then has another owner."""
     count: _Count | None = None
+    is_repeated: bool = False
+    """Asked again since the last answer: who asks wants to know that somebody is at it."""
 
 
 class EraseDesk:
@@ -88,8 +90,13 @@ class EraseDesk:
     def put(self, raw: bytes, now_s: float) -> None:
         """Take in an order; a repeated one is one. Raises ValueError for bytes that are none."""
         order = wire.decode_order(raw)
-        if order.group == self._group:
-            self._asked.setdefault((order.job, order.owner), _Asked(order, now_s))
+        if order.group != self._group:
+            return
+        place = order.job, order.owner
+        if place in self._asked:
+            self._asked[place].is_repeated = True
+        else:
+            self._asked[place] = _Asked(order, now_s)
 
     def is_busy(self) -> bool:
         """Whether anything is asked and not answered."""
@@ -108,6 +115,9 @@ class EraseDesk:
             if report is not None:
                 del self._asked[place]
                 reports.append(report)
+            elif asked.is_repeated and asked.works:
+                asked.is_repeated = False
+                reports.append(self._report(asked, {}, is_under_way=True))
         return reports
 
     def _gone_on(self, asked: _Asked, now_s: float) -> EraseReport | None:
@@ -155,8 +165,17 @@ class EraseDesk:
             table.wake(self._partition)
         return self._report(asked, rows, is_done=True) if len(rows) == len(self._tables) else None
 
-    def _report(self, asked: _Asked, rows: dict[str, int], *, is_done: bool = False, reason: str = "") -> EraseReport:
-        return EraseReport(wire.FORMAT, asked.order.job, self._partition, self._owner, is_done, dict(rows), reason)
+    def _report(
+        self,
+        asked: _Asked,
+        rows: dict[str, int],
+        *,
+        is_done: bool = False,
+        reason: str = "",
+        is_under_way: bool = False,
+    ) -> EraseReport:
+        job, number, owner = asked.order.job, self._partition, self._owner
+        return EraseReport(wire.FORMAT, job, number, owner, is_done, dict(rows), reason, is_under_way)
 
 
 def named(clock: Clock) -> str:

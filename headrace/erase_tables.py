@@ -40,17 +40,20 @@ class Asked:
     ends: dict[str, tuple[str, int]] = field(default_factory=dict)
     rows: dict[str, int] | None = None
     sent_s: float | None = None
+    reason: str = ""
+    """Why its owner cannot, as it said last."""
 
-    def heard(self, report: EraseReport, *, erase: bool) -> bool:
-        """Take in a report; whether to ask anew at once, since somebody else has the partition than we asked."""
+    def heard(self, report: EraseReport, *, erase: bool) -> None:
+        """Take in a report. When somebody else has the partition than we asked, it is to be asked anew at once."""
+        self.reason = report.reason
         if report.reason:
-            return False
-        if report.is_done or not erase:
+            self.ends = {}  # they may be what was wrong
+        elif report.is_under_way:
+            return
+        elif report.is_done or not erase:
             self.rows = report.rows
-            return False
-        is_new = report.owner != self.owner
-        self.owner = report.owner
-        return is_new
+        elif report.owner != self.owner:
+            self.owner, self.ends, self.sent_s = report.owner, {}, None
 
 
 class Lines(NamedTuple):
@@ -105,23 +108,23 @@ class EraseTables:
                         told(sum(one.rows is not None for one in asked.values()), len(asked))
                     at = max(at, answer.next_offset)
                 if self._clock.monotonic_s() - heard_s > SILENT_S:
-                    raise self._missing(f"nobody has answered for partitions {list(open_)} for {SILENT_S:.0f} s")
+                    why = "; ".join({one.reason for one in open_.values() if one.reason}) or "nobody answers"
+                    raise self._missing(f"partitions {list(open_)} got no further for {SILENT_S:.0f} s: {why}")
         total = Counter[str]()
         for one in asked.values():
             total.update(one.rows or {})
         return dict(total)
 
     def _take(self, raw: bytes, job: str, asked: dict[int, Asked], *, erase: bool) -> bool:
-        """Whether it was a report of ours."""
+        """Whether it was a sign that somebody is at it."""
         try:
             report = wire.decode_report(raw)
         except ValueError:
             return False  # a replay's answer
         if report.job != job or report.partition not in asked:
             return False
-        one = asked[report.partition]
-        if one.rows is None and one.heard(report, erase=erase):
-            one.sent_s, one.ends = None, {}
+        if asked[report.partition].rows is None:
+            asked[report.partition].heard(report, erase=erase)
         return not report.reason
 
     async def _send(self, lines: Lines, topic: str, tenant: str, job: str, open_: dict[int, Asked]) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
+from contracts.said import said_tenant
 from streams import parquet
 from streams.archive import SUFFIX, OpenFile
 
@@ -27,13 +26,6 @@ class Cleaned(NamedTuple):
 
     records: int
     files: int
-
-
-class _Said(msgspec.Struct):
-    tenant_id: str | int = ""
-
-
-_said = msgspec.json.Decoder(_Said)
 
 
 def count(archive: Archive, tenant: str) -> Cleaned:
@@ -77,8 +69,5 @@ def _records(path: Path) -> Iterator[ArchivedRecord]:
 
 def _is_of(record: ArchivedRecord, tenant: str) -> bool:
     """As the worker decides it: what the payload says, else the headers."""
-    try:
-        said = str(_said.decode(record.value or b"").tenant_id)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        said = ""
-    return (said or (dict(record.headers).get("tenant") or b"").decode(errors="replace")) == tenant
+    said = said_tenant(record.value) or (dict(record.headers).get("tenant") or b"").decode(errors="replace")
+    return said == tenant

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from contracts.errors import QueryError
 from contracts.names import LOCAL_LIMITS, RESERVED_TENANT_PREFIX, Stream, redis_stream
+from contracts.said import said_tenant
 from contracts.text import has_control
 
 if TYPE_CHECKING:
@@ -40,11 +39,12 @@ _ERASE_LETTERS = """
 DELETE FROM headrace.dead_letter WHERE id IN (
     SELECT id FROM headrace.dead_letter WHERE tenant_id = $1 ORDER BY id LIMIT $2 FOR UPDATE
 ) RETURNING id"""
-# An aggregate of several tenants stands in the queue of one of them: its payload says whose a row is.
+# An aggregate of several tenants stands in the queue of one of them: its payload says whose a row is. Requeued rows
+# stand in nobody's until a relay takes them up.
 _HELD = """
 SELECT h.outbox_id, o.payload::text AS payload FROM headrace.hold h
 JOIN outbox o ON o.id = h.outbox_id AND o.created_at = h.created_at
-WHERE h.tenant_id = $1 AND h.outbox_id > $2 ORDER BY h.outbox_id LIMIT $3"""
+WHERE h.tenant_id IN ($1, '') AND h.outbox_id > $2 ORDER BY h.outbox_id LIMIT $3"""
 _RELEASE = """
 WITH held AS (
     DELETE FROM headrace.hold WHERE outbox_id = ANY($1::bigint[]) RETURNING outbox_id, created_at
@@ -123,7 +123,7 @@ async def _held(connection: Connection, tenant: str) -> AsyncIterator[list[int]]
     after = -1
     while rows := await connection.fetch(_HELD, tenant, after, BATCH):
         after = rows[-1]["outbox_id"]
-        mine = [row["outbox_id"] for row in rows if _tenant_said(row["payload"].encode()) == tenant]
+        mine = [row["outbox_id"] for row in rows if said_tenant(row["payload"].encode()) == tenant]
         if mine:
             yield mine
 
@@ -171,18 +171,4 @@ def _parked(prefix: str, stream: Stream, tenant: str) -> str:
 
 def _tenant_of(entry: Entry) -> str:
     named = entry.fields.get("tenant_id", b"").decode(errors="replace")
-    return named or _tenant_said(entry.fields.get("payload", b""))
-
-
-class _Said(msgspec.Struct):
-    tenant_id: str | int = ""
-
-
-_said = msgspec.json.Decoder(_Said)
-
-
-def _tenant_said(payload: bytes) -> str:
-    try:
-        return str(_said.decode(payload).tenant_id)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return ""
+    return named or said_tenant(entry.fields.get("payload", b""))

@@ -10,6 +10,9 @@ the source partition's number. Neither is stored anywhere else: who asks repeats
       | -- order, owner, ends -------------> |   erase (agents.erasable_work)
       | <----------------- report, erased -- |   when that is durable in every table
 
+While an owner counts or erases, it answers each repetition of the order with a report that it is at it: that may take
+long, a partition that drains waits for whatever its agent waits for, and who asks must not take it for gone.
+
 The ends are read after the owner has named itself, so a former owner, frozen before that, has folded nothing behind
 them. An order that names another owner is answered with a count, and the ends are read again.
 """
@@ -36,7 +39,10 @@ class EraseOrder(msgspec.Struct, array_like=True, frozen=True, tag=_ORDER):
 
 
 class EraseReport(msgspec.Struct, array_like=True, frozen=True, tag=_REPORT):
-    """What the owner of a partition has, or has done. `rows` by table; not `is_done`: they are counts."""
+    """What the owner of a partition has, or has done. `rows` by table; not `is_done`: they are counts.
+
+    `is_under_way`: neither yet; `rows` is empty.
+    """
 
     format: int
     job: str
@@ -46,6 +52,7 @@ class EraseReport(msgspec.Struct, array_like=True, frozen=True, tag=_REPORT):
     rows: dict[str, int]
     reason: str
     """Why it cannot, for people; "" when it can."""
+    is_under_way: bool = False
 
 
 _orders = msgspec.msgpack.Decoder(EraseOrder)
