@@ -8,8 +8,7 @@ What the embedded broker does differently, and what is done about it here:
    right, so `true_end_offsets` takes the larger of both; on Apache Kafka they are the same.
 2. A fetch beyond the end is not refused but answered empty, so a reader of a log that was emptied would wait
    for ever: readers compare `cluster_epoch` and `Fetched.end`.
-3. A metadata request that names a missing topic creates it, unless it says not to; aiokafka's own never do. So its
-   clients are made to ask for all topics, and no topic is ever named to them.
+3. A metadata request that names a missing topic creates it, unless it says not to: see `streams.kafka_metadata`.
 4. A fetch with max_wait 0 is answered without any partition: the shortest wait used is 1 ms.
 5. It has no idempotent producer: see `Producer`.
 """
@@ -43,6 +42,7 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 
 from streams.kafka_connection import close, connection, kafka_down, not_ready, patiently, to_the_end
+from streams.kafka_metadata import learn_only_named
 from streams.records import Fetched, Headers, Outgoing, Partition, Position, Record
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ class Cluster:
     async def start(self) -> None:
         """Connect. Raises ServerMissing when no bootstrap server answers."""
         self._client = AIOKafkaClient(**connection(self._settings))
+        learn_only_named(self._client)
         try:
             await to_the_end(self._guard(self._client.bootstrap()))
             await self.refresh()
@@ -117,7 +118,7 @@ class Cluster:
             await to_the_end(close(client))
 
     async def refresh(self) -> None:
-        """Learn topics and leaders anew (after a broker restart or a topic's creation)."""
+        """Learn the brokers anew, and the leaders of the topics that were asked about."""
         if not await self._guard(self._client.force_metadata_update()):
             raise kafka_down(self._settings, "no broker answers")
 
@@ -132,9 +133,10 @@ class Cluster:
         answer = await self._send(self._client.get_random_node(), request)
         return _epoch_of(answer.cluster_id), sum(len(partitions) for *_topic, partitions in answer.topics)
 
-    async def topics(self) -> dict[str, int]:
-        """Every topic with its number of partitions, fresh from a broker."""
-        answer = await self._send(self._client.get_random_node(), MetadataRequest(None))
+    async def topics(self, names: Iterable[str] | None = None) -> dict[str, int]:
+        """Those of `names` that exist, with their numbers of partitions; None: all of the cluster, maybe thousands."""
+        request = MetadataRequest(None if names is None else list(names), allow_auto_topic_creation=False)
+        answer = await self._send(self._client.get_random_node(), request)
         return {topic: len(partitions) for code, topic, _internal, partitions in answer.topics if code == 0}
 
     async def create_topics(self, topics: Iterable[NewTopic]) -> None:
@@ -251,15 +253,9 @@ class Cluster:
         if for_code(code) is OffsetOutOfRangeError:
             raise OffsetGone(place)
         self._check(code, place)
+        batches = MemoryRecords(rest[-1] or b"")
         parsed = PartitionRecords(
-            TopicPartition(*place),
-            MemoryRecords(rest[-1] or b""),
-            aborted,
-            position,
-            None,
-            None,
-            _CHECK_CRCS,
-            _READ_COMMITTED,
+            TopicPartition(*place), batches, aborted, position, None, None, _CHECK_CRCS, _READ_COMMITTED
         )
         return parsed, begin, end, stable_end if stable_end >= 0 else end
 
@@ -269,10 +265,11 @@ class Cluster:
         return Fetched(place, records, parsed.next_fetch_offset, begin, end, stable_end)
 
     async def _leader(self, place: Partition) -> int:
-        for _attempt in range(2):
+        for _attempt in range(3):  # an update that was under way before the topic was named says nothing of it
             leader = self._client.cluster.leader_for_partition(TopicPartition(*place))
             if leader is not None and leader != -1:
                 return int(leader)
+            self._client.add_topic(place.topic)
             await self.refresh()
         raise not_ready(self._settings, f"{place.topic}/{place.number} has no leader or does not exist")
 

@@ -28,6 +28,7 @@ from contracts.errors import SendRefused
 from streams import kafka_refusal
 from streams.kafka_connection import MAX_RECORD_BYTES, close, connection, kafka_down, to_the_end
 from streams.kafka_log import partition_for
+from streams.kafka_metadata import learn_only_named
 from streams.records import Headers, Outgoing, Partition, Position
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Producer:
         self._kafka: Any = None
 
     async def start(self) -> None:
-        """Connect and learn all topics.
+        """Connect.
 
         Raises ServerMissing within settings.kafka.send_timeout_s, SendRefused when we lack the right to send.
         """
@@ -81,6 +82,7 @@ class Producer:
             # An owner that froze in the middle holds readers back for this long, if nobody takes over before.
             transaction_timeout_ms=int(2000 * self._settings.send_timeout_s),
         )
+        learn_only_named(self._kafka.client)
         if not self._settings.idempotence:
             # A batch older than this is not sent again by aiokafka: 0 means never (see the module's
             # docstring).
@@ -88,8 +90,6 @@ class Producer:
         try:
             async with asyncio.timeout(self._settings.send_timeout_s):
                 await to_the_end(self._kafka.start())
-                # For all topics: a request that names a missing topic would create it on the embedded broker.
-                await self._kafka.client.force_metadata_update()
         except (KafkaError, OSError, TimeoutError) as error:
             await self.abandon()
             raise kafka_refusal.start_refusal(self._settings, error) or kafka_down(self._settings, error) from error
@@ -137,11 +137,13 @@ class Producer:
 
     async def partitions(self, topic: str) -> int:
         """How many partitions a topic has. Raises ServerMissing when it does not exist."""
-        for _attempt in range(2):
-            found = self._connected.client.cluster.partitions_for_topic(topic)
+        for _attempt in range(3):  # an update that was under way before the topic was named says nothing of it
+            client = self._connected.client
+            found = client.cluster.partitions_for_topic(topic)
             if found:
                 return len(found)
-            await self._connected.client.force_metadata_update()
+            client.add_topic(topic)
+            await client.force_metadata_update()
         raise kafka_down(self._settings, f"topic {topic} does not exist")
 
     async def send_all(self, records: Sequence[Outgoing]) -> list[Position]:

@@ -94,7 +94,7 @@ class LagReport:
 
     async def _consumers(self, cluster: Cluster) -> dict[str, int]:
         """Records behind by topic, for the topics that the worker's group has ever committed in."""
-        counts = await cluster.topics()
+        counts = await cluster.topics(self._topics)
         places = [Partition(topic, n) for topic in self._topics for n in range(counts.get(topic, 0))]
         committed = await cluster.committed(self._settings.worker.group, places)
         used = {place.topic for place in committed}

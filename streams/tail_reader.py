@@ -121,7 +121,7 @@ class TailReader:
 
     async def _place(self, cluster: Cluster, epoch: str) -> None:
         """Set a position for every partition that exists now."""
-        counts = await cluster.topics()
+        counts = await cluster.topics(self._topics)
         places = [Partition(topic, n) for topic in self._topics for n in range(counts.get(topic, 0))]
         if len({place.topic for place in places}) < len(self._topics):
             missing = ", ".join(topic for topic in self._topics if topic not in counts)

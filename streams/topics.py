@@ -107,7 +107,7 @@ async def create(cluster: Cluster, kafka: KafkaSettings, topics: Sequence[NewTop
     May run in several processes at once. Waits at most five seconds for the new topics to be seen; raises
     ServerMissing (transient) when they are not, or when the cluster refuses to create one.
     """
-    existing = await cluster.topics()
+    existing = await cluster.topics(topic.name for topic in topics)
     missing = [topic for topic in topics if topic.name not in existing]
     if missing:
         await cluster.create_topics(missing)
@@ -118,7 +118,7 @@ async def create(cluster: Cluster, kafka: KafkaSettings, topics: Sequence[NewTop
 
 async def _until_visible(cluster: Cluster, kafka: KafkaSettings, names: set[str]) -> None:
     for _poll in range(_VISIBLE_POLLS):
-        seen = await cluster.topics()
+        seen = await cluster.topics(names)
         if all(seen.get(name, 0) > 0 for name in names):
             return
         await asyncio.sleep(_VISIBLE_POLL_S)

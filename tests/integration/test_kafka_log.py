@@ -124,7 +124,28 @@ def test_a_topic_that_is_missing_is_an_error_and_is_not_created(made: Bench):
             with pytest.raises(ServerMissing, match="does not exist"):
                 await made.producer.send_all([Outgoing(absent, b"k", b"v", [], 1)])
             assert await made.cluster.incarnation(absent) == (await made.cluster.epoch(), 0)
+            assert await made.cluster.topics([absent, made.topic]) == {made.topic: PARTITIONS}
             assert absent not in await made.cluster.topics()
+
+    run(scenario())
+
+
+@pytest.mark.real
+def test_a_client_learns_of_the_topics_that_it_uses_and_of_no_others(made: Bench):
+    """What a cluster of thousands says of all of them would hold up a process at each start of a client.
+
+    The embedded broker tells of all when it is asked for none.
+    """
+
+    async def scenario() -> None:
+        async with made:
+            other = f"{made.topic}.other"
+            await made.cluster.create_topics([NewTopic(other, 1, 1, {})])
+            await made.producer.send_all([made.record("k", "v")])
+            await made.producer.send_batch(made.topic, 0, [BatchRecord(b"k", b"v", 1)])
+            assert await made.cluster.true_end_offsets(made.places)
+            for client in (made.cluster._client, made.producer._connected.client):
+                assert client.cluster.topics() == {made.topic}
 
     run(scenario())
 

@@ -125,7 +125,7 @@ class Bench:
         name = topic or self.topic
         found = []
         async with connected(self.settings) as cluster:
-            for number in range((await cluster.topics()).get(name, 0)):
+            for number in range((await cluster.topics([name])).get(name, 0)):
                 records = await cluster.read_tail(Partition(name, number), EVERYTHING)
                 found += records if raw else admitted(records)
         return found
@@ -134,7 +134,7 @@ class Bench:
         """What counts in the orders topic, once it is at least `count` records."""
 
         async def enough() -> bool:
-            partitions = (await cluster.topics()).get(self.topic, 0)
+            partitions = (await cluster.topics([self.topic])).get(self.topic, 0)
             ends = await cluster.true_end_offsets(Partition(self.topic, number) for number in range(partitions))
             return sum(ends.values()) >= count
 
