@@ -45,6 +45,9 @@ class Cut(BaseException):
 def main() -> None:
     """Serve the pool at the other end of the socket whose number is the first argument."""
     channel = socket.socket(fileno=int(sys.argv[1]))
+    # Processes that a task starts must not hold it: the pool learns from its closing that this one is gone.
+    channel.set_inheritable(False)
+    os.register_at_fork(after_in_child=channel.close)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, _cut)
@@ -107,11 +110,11 @@ def _failure(error: BaseException) -> Failure:
 
 
 def _listen(channel: socket.socket, inbox: Inbox) -> None:
-    while True:
-        message = _read(channel)
-        if message is None:
-            os._exit(0)  # the pool is gone: nobody waits for what runs here
-        inbox.put(message if isinstance(message, Work) else None)
+    try:
+        while (message := _read(channel)) is not None:
+            inbox.put(message if isinstance(message, Work) else None)
+    finally:
+        os._exit(0)  # the pool is gone, or what it says cannot be read: nobody waits for what runs here
 
 
 def _read(channel: socket.socket) -> object | None:

@@ -103,13 +103,21 @@ async def opened_child(setup: Message, grace_s: float) -> AsyncIterator[ChildPro
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-X", "faulthandler", "-m", "reliability.pools.child", str(theirs.fileno())),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                env=_environment(),
-            )
-        child = ChildProcess(process, await asyncio.open_connection(sock=ours))
+            # Before the process: nothing is awaited between its start and the block that ends it.
+            reader, writer = await asyncio.open_connection(sock=ours)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    # -P: what can be imported is _environment's affair, not the working directory's.
+                    *(sys.executable, "-P", "-X", "faulthandler", "-m", "reliability.pools.child"),
+                    str(theirs.fileno()),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    env=_environment(),
+                )
+            except BaseException:
+                writer.transport.abort()
+                raise
+        child = ChildProcess(process, (reader, writer))
         try:
             child.send(setup)
             yield child

@@ -83,7 +83,8 @@ class CpuPool:
         """Start all children and wait until each is ready.
 
         Raises:
-            PoolUnready: one could not import or warm up, or not within `start_timeout_s`; nothing is left running.
+            PoolUnready: one could not be started, import or warm up, or not within `start_timeout_s`; nothing is left
+                running.
         """
         self._started = asyncio.get_running_loop().create_future()
         self._do(self._roster.open())
@@ -126,6 +127,9 @@ class CpuPool:
         """Refuse what waits, give what runs `stop_grace_s`, then end it; every child is gone when this returns."""
         self._stopping = True
         self._do(self._roster.close())
+        for number, life in list(self._lives.items()):
+            if number not in self._children:
+                life.cancel()  # not ready yet, and never needed
         running = [task.result for task in self._tasks.values()]
         if running:
             await asyncio.wait(running, timeout=self._settings.stop_grace_s)
@@ -137,6 +141,7 @@ class CpuPool:
         for life in lives:
             life.cancel()
         await asyncio.gather(*lives, return_exceptions=True)
+        self._lives.clear()  # one that was cancelled before its first step could not take itself out
 
     def _task(self, call: Callable[[], object], name: str, timeout_s: float | None) -> _Task:
         payload = pickled(call, self._settings.message_bytes, self._name, name)
@@ -221,9 +226,12 @@ class CpuPool:
             why, ending = child.why, child.ending
             if why == "died":
                 log.error("a child of a pool died", pool=self._name, ending=ending)
+        except asyncio.CancelledError:
+            why = "stopped"
+            raise
         except Exception as error:  # noqa: BLE001 - this supervises a process: whatever it was, the next one is tried
             log.warning("a child of a pool cannot start; another is tried", pool=self._name, error=str(error))
-            self._tell_started(error)
+            self._tell_started(self._unready(error))
         finally:
             self._children.pop(number, None)
             self._lives.pop(number)
@@ -261,7 +269,12 @@ class CpuPool:
                 self._name, f"a child ended while it started: {child.ending}; its standard error says why"
             )
 
-    def _tell_started(self, error: Exception | None) -> None:
+    def _unready(self, error: Exception) -> PoolUnready:
+        if isinstance(error, PoolUnready):
+            return error
+        return PoolUnready(self._name, f"a child cannot be started: {type(error).__name__}: {error}")
+
+    def _tell_started(self, error: PoolUnready | None) -> None:
         if self._started is None or self._started.done():
             return
         if error is None:

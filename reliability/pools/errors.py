@@ -7,7 +7,7 @@ PoolError
 +-- TaskLost      transient  the child process died under the task (killed, crashed, out of memory)
 +-- TaskRefused   caller     the function or its arguments cannot go to a child, or are too large
 +-- TaskFailed    permanent  the function raised; its class, text and traceback are here
-+-- PoolUnready   permanent  no child can start: an import or the warm-up fails
++-- PoolUnready   transient  no child can start: an import or the warm-up fails, or the machine has no room for it
 """
 
 # ruff: noqa: N818 - a leaf says what is wrong, as in contracts.errors.

@@ -15,9 +15,8 @@ import pickle
 import struct
 from typing import NamedTuple
 
+# The limits of settings stay far below what 4 bytes can say.
 HEAD = struct.Struct("!I")
-# The length is 4 bytes; the limits of settings stay far below.
-MAX_FRAME_BYTES = 2**32 - 1
 RETIRE = HEAD.pack(0)
 
 

@@ -12,8 +12,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
+from reliability.pools.child_process import opened_child
 from reliability.pools.cpu import CpuPool
 from reliability.pools.errors import (
     PoolClosed,
@@ -24,6 +26,7 @@ from reliability.pools.errors import (
     TaskRefused,
     TaskTimedOut,
 )
+from reliability.pools.frames import Setup
 from reliability.pools.metrics import PoolMetrics
 from runtime.clock import SystemClock
 from runtime.metrics import Metrics
@@ -37,6 +40,7 @@ METRICS = {
     "died": 'headrace_pool_children_ended_total{pool="test",reason="died"}',
     "cut": 'headrace_pool_children_ended_total{pool="test",reason="cut"}',
     "worn": 'headrace_pool_children_ended_total{pool="test",reason="worn"}',
+    "unready": 'headrace_pool_children_ended_total{pool="test",reason="unready"}',
     "stopped": 'headrace_pool_children_ended_total{pool="test",reason="stopped"}',
 }
 
@@ -51,18 +55,23 @@ class Bench:
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
+def pool_of(warm: Callable[[], object] | None, **settings: float) -> tuple[CpuPool, Metrics]:
+    """A pool of one child with these settings, and its metrics."""
+    metrics = Metrics()
+    chosen = CpuPoolSettings.model_validate({"children": 1, "cut_grace_s": 0.3, **settings})
+    return CpuPool("test", chosen, PoolMetrics(metrics), SystemClock(), preload=[tasks.__name__], warm=warm), metrics
+
+
 def pooled(
     body: Callable[[Bench], Awaitable[None]], warm: Callable[[], object] | None = None, **settings: float
 ) -> None:
     """Run the body on a started pool of one child, with these settings."""
 
     async def main() -> None:
-        metrics = Metrics()
-        chosen = CpuPoolSettings.model_validate({"children": 1, "cut_grace_s": 0.3, **settings})
-        pool = CpuPool("test", chosen, PoolMetrics(metrics), SystemClock(), preload=[tasks.__name__], warm=warm)
-        async with pool:
-            await body(Bench(pool, metrics))
-        assert not pool._lives
+        bench = Bench(*pool_of(warm, **settings))
+        async with bench.pool:
+            await body(bench)
+        assert not bench.pool._lives
 
     run(main(), timeout_s=60)
 
@@ -70,6 +79,12 @@ def pooled(
 async def until(true: Callable[[], bool]) -> None:
     while not true():  # noqa: ASYNC110  a process is waited for
         await asyncio.sleep(0.02)
+
+
+def spawned() -> list[int]:
+    """Children of pools that live."""
+    own = psutil.Process().children()
+    return [child.pid for child in own if lives(child.pid) and "reliability.pools.child" in " ".join(child.cmdline())]
 
 
 def lives(pid: int) -> bool:
@@ -127,24 +142,38 @@ def test_a_child_that_dies_takes_only_its_own_task_along(call: Callable[[], None
     pooled(body, children=2)
 
 
+@pytest.mark.parametrize("call", [tasks.fork_and_die, tasks.spawn_and_die])
+def test_a_child_that_dies_is_missed_though_its_task_left_a_process_behind(
+    call: Callable[[Path], None], tmp_path: Path
+):
+    async def body(bench: Bench) -> None:
+        with pytest.raises(TaskLost, match="SIGKILL"):
+            await bench.pool.run(partial(call, tmp_path / "left"), name="t")
+
+    try:
+        pooled(body, timeout_s=20)
+    finally:
+        os.kill(int((tmp_path / "left").read_text()), signal.SIGKILL)
+
+
 def test_a_task_that_runs_too_long_is_ended_after_it_could_clean_up(tmp_path: Path):
     async def body(bench: Bench) -> None:
         began, cleaned = tmp_path / "began", tmp_path / "cleaned"
-        with pytest.raises(TaskTimedOut, match=r"ended after 0\.2 s"):
-            await bench.pool.run(partial(tasks.sleep, began, cleaned), name="t", timeout_s=0.2)
+        with pytest.raises(TaskTimedOut, match=r"ended after 1 s"):
+            await bench.pool.run(partial(tasks.sleep, began, cleaned), name="t", timeout_s=1)
         assert await bench.pool.run(partial(tasks.add, 1, 1), name="t") == 2
         await until(lambda: not lives(int(began.read_text())))
         assert cleaned.exists()
         assert await bench.counted("cut") == 1
 
-    pooled(body, children=2)
+    pooled(body, children=2, cut_grace_s=30)
 
 
 def test_a_child_that_lets_nothing_else_run_is_killed(tmp_path: Path):
     async def body(bench: Bench) -> None:
         began = tmp_path / "began"
         with pytest.raises(TaskTimedOut):
-            await bench.pool.run(partial(tasks.hold_the_lock, began), name="t", timeout_s=0.3)
+            await bench.pool.run(partial(tasks.hold_the_lock, began), name="t", timeout_s=1)
         await until(lambda: not lives(int(began.read_text())))
 
     pooled(body)
@@ -229,6 +258,46 @@ def test_a_pool_whose_children_cannot_warm_up_does_not_start_and_says_why():
 
     with pytest.raises(PoolUnready, match="the model is not there"):
         pooled(body, warm=tasks.fail_to_warm)
+
+
+def test_a_child_that_cannot_even_be_started_is_told_of_in_the_same_way(monkeypatch: pytest.MonkeyPatch):
+    async def body(_bench: Bench) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(PoolUnready, match=r"cannot be started: FileNotFoundError.*/nowhere/python"):
+        pooled(body)
+
+
+def test_a_stop_waits_for_no_child_that_still_starts_and_counts_it_as_stopped(tmp_path: Path):
+    async def main() -> None:
+        bench = Bench(*pool_of(partial(tasks.warm_once, tmp_path / "warm"), cut_grace_s=30))
+        async with bench.pool, asyncio.timeout(20):
+            with pytest.raises(TaskLost):
+                await bench.pool.run(tasks.die, name="t")
+            await until(lambda: len(spawned()) == 1)
+            await bench.pool.stop()
+        assert not spawned()
+        assert (await bench.counted("stopped"), await bench.counted("unready")) == (1, 0)
+
+    run(main(), timeout_s=60)
+
+
+def test_a_start_that_is_cancelled_leaves_no_process_wherever_it_was():
+    async def start() -> None:
+        async with opened_child(Setup(os.getpid(), 0, (), b"", 1000), 0):
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        for turns in range(8):
+            starting = asyncio.create_task(start())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            assert not spawned(), f"cancelled after {turns} turns"
+
+    run(main())
 
 
 def test_signals_to_the_whole_group_are_the_pools_to_answer():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -55,6 +56,22 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def fork_and_die(told: Path) -> None:
+    """Leave a process behind that has all files of this one, and die."""
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(600)
+        os._exit(0)
+    told.write_text(str(pid))
+    die()
+
+
+def spawn_and_die(told: Path) -> None:
+    """The same, with a program that was told to keep what it inherits."""
+    told.write_text(str(subprocess.Popen(["sleep", "600"], close_fds=False).pid))
+    die()
+
+
 def sleep(began: Path, cleaned: Path) -> None:
     began.write_text(str(os.getpid()))
     try:
@@ -82,6 +99,13 @@ def keep(count: int) -> int:
 
 def fail_to_warm() -> NoReturn:
     raise RuntimeError("the model is not there")
+
+
+def warm_once(told: Path) -> None:
+    """The first child is warm at once, the next one never."""
+    if told.exists():
+        time.sleep(600)
+    told.touch()
 
 
 def print_signals() -> list[bool]:
