@@ -8,7 +8,7 @@ import asyncpg
 
 from contracts.names import Stream
 from runtime.settings import Settings
-from streams import outbox_table, tenants
+from streams import erasure, outbox_table, rewind_table, tenants
 from tests.integration.test_relay import Bench, stepped
 from tests.support.outbox import CLEAN, insert, payload, recount
 
@@ -266,3 +266,18 @@ async def recount_without_letters(b: Bench) -> object:
         await b.connection.execute("SELECT set_config('headrace.why', 'a test', true)")
         await b.connection.execute("DELETE FROM headrace.dead_letter WHERE state = 'recovered'")
     return await recount(b.settings.postgres.url, b.redis, b.settings.prefix)
+
+
+def test_rows_that_an_erasure_took_off_hold_are_not_published_when_redis_forgets(settings: Settings):
+    async def body(b: Bench) -> None:
+        since = await rewind_table.now(b.connection)
+        await tenants.pause(b.connection, "a", why="a test", by="me")
+        mine, other = await put(b, "x", "a"), await put(b, "y", "b")
+        await settle(b)
+        assert await held(b) == [mine]
+        assert await erasure.release_holds(b.connection, "a") == 1
+        async with b.connection.transaction():
+            armed = await rewind_table.rearm_since(b.connection, "another", since)
+        assert armed == (1, other)
+
+    stepped(settings, body)
