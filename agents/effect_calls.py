@@ -84,6 +84,10 @@ class EffectCalls:
         try:
             async with asyncio.timeout(limit_s):
                 return await self._around.effect.run(record, which)
+        except asyncio.CancelledError:
+            if _is_ours():
+                raise
+            return RetryLater(Reason("CallCancelled", "something else than this worker cancelled the call"))
         except TimeoutError:
             return RetryLater(Reason("CallTimeout", f"no outcome within call_timeout_s = {limit_s:g} s"))
         except HeadraceError as error:
@@ -101,3 +105,9 @@ class EffectCalls:
         if error is not None:
             self._around.fatal(f"agent {self._name}: partition {self._partition} cannot note {became}", error)
         self._around.wake(self._partition)
+
+
+def _is_ours() -> bool:
+    """Whether it is this task that was cancelled, and not what it waits for: then nobody would hear of the record."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

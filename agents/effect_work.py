@@ -101,6 +101,10 @@ class EffectWork:
                 self._lanes.add(item, now_ms, aside=len(self._open) > MOST_OPEN)
         self._start()
 
+    def passed(self, last_offset: int) -> None:
+        """What was left out does not hold up the log."""
+        self._finished.pass_to(self._base + last_offset)
+
     def take_back(self, chunk: RecordChunk, now_s: float) -> None:
         """Queue letters that came back; each has a row from the next flush on."""
         del now_s

@@ -51,6 +51,10 @@ class PartitionWork(Protocol):
         """Take in dead letters that came back over the agent's retry topic (`agents.come_back`)."""
         ...
 
+    def passed(self, last_offset: int) -> None:
+        """Records of the source up to here were delivered; those of them that were not folded never will be."""
+        ...
+
     def take(self, now_s: float) -> Effects:
         """What is to be made durable now. Called again only after `settled`, or never (the partition was revoked)."""
         ...
@@ -98,6 +102,9 @@ class Prompt:
         """Refuse: an agent whose letters come back has a take_back of its own."""
         del now_s
         raise NotImplementedError(f"records of {chunk.topic} came to an agent that takes none back")
+
+    def passed(self, last_offset: int) -> None:
+        """Nothing is held up by what was left out."""
 
     def is_full(self) -> bool:
         """Never."""

@@ -104,7 +104,6 @@ class ErasableWork:
         self._deleted = 0
         self._to_write: list[Change] = []
         self._folded_to = -1
-        self._replaced: list[PartitionWork] = []
         self._look()
 
     # --- orders ------------------------------------------------------------------------------------------------------
@@ -138,13 +137,14 @@ class ErasableWork:
     def fold(self, chunk: RecordChunk, now_s: float) -> None:
         """As the work does, without records of tenants that were erased."""
         place, last = self._place, chunk.offsets[-1]
+        left: RecordChunk | None = chunk
         self._folded_to = max(self._folded_to, place.base + last)
         if (marks := self._marks()) and place.base + chunk.offsets[0] <= max(mark.position for mark in marks.values()):
             left = chunk.only(lambda record: not self._is_erased(record, place.base + record.offset))
-            if left is None:
-                return
-            chunk = left
-        self.inner.fold(chunk, now_s)
+        if left is not None:
+            self.inner.fold(left, now_s)
+        if left is not chunk:
+            self.passed(last)
 
     def take_back(self, chunk: RecordChunk, now_s: float) -> None:
         """The same of dead letters, by the place where each first stood."""
@@ -153,6 +153,10 @@ class ErasableWork:
             left = chunk.only(lambda record: not self._is_erased(record, self._first_stood(record)))
         if left is not None:
             self.inner.take_back(left, now_s)
+
+    def passed(self, last_offset: int) -> None:
+        """As the work does."""
+        self.inner.passed(last_offset)
 
     def _is_erased(self, record: SourceRecord, position: int) -> bool:
         mark = self._marks().get(tenant_of(record))
@@ -216,9 +220,8 @@ class ErasableWork:
         return self.inner.is_drained(left_count)
 
     async def stop(self) -> None:
-        """As the work does, for all that there were."""
-        for work in (*self._replaced, self.inner):
-            await work.stop()
+        """As the work does; one that was drained and replaced has nothing under way."""
+        await self.inner.stop()
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -239,7 +242,6 @@ class ErasableWork:
         assert order is not None  # noqa: S101 - the stage says so
         position = max(order.read_up_to, self._folded_to, *(mark.position for mark in self._marks().values()), -1)
         self._put(Mark(erasure_marks.FORMAT, position, 0, order.job, erasure_marks.SWEEPING, 0, self._now_ms()))
-        self._replaced.append(self.inner)
         self.inner = place.open_work(place.partition)
         self._begin_sweep(0)
         log.info("a tenant is erased", table=place.table, partition=place.partition, job=order.job, position=position)

@@ -89,6 +89,10 @@ class Finished:
         heappush(self._in_order, position)
         return True
 
+    def pass_to(self, position: int) -> None:
+        """Records up to this position that were not begun never will be."""
+        self._begun_to = max(self._begun_to, position)
+
     def finish(self, position: int) -> None:
         """Nothing more is to be done with a record that was begun."""
         self._open.remove(position)

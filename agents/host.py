@@ -6,6 +6,7 @@ autodiscovery drops an agent that fails to import with no more than a log line.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -149,8 +150,7 @@ class AgentHost:
         self._closing.append(close)
 
     async def drain(self) -> None:
-        """Take in nothing more and make durable what was; waits at most DRAIN_S for each agent. Then close."""
-        for runner in self.runners:
-            await runner.drain(DRAIN_S)
+        """Take in nothing more and make durable what was; waits at most DRAIN_S. Then close."""
+        await asyncio.gather(*(runner.drain(DRAIN_S) for runner in self.runners))
         for close in self._closing:
             await close()

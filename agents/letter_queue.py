@@ -3,6 +3,10 @@
 Where it stands: `agents.window_letters` and `agents.experiments` put here what comes over their retry topic, and take
 some with each flush: so few that what they change fits in one record batch of the changelog, with the number that says
 that they were taken in. So a crash leaves both or neither.
+
+None is taken before the source was read to its end once. A former owner that was frozen may write late what it had
+read, without the letters; of two versions of a row the one stays that has read further, and that has to be ours
+(docs/decisions/0024).
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ from typing import TYPE_CHECKING
 from agents.come_back import CameBack, Letter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streams.dead_letters import DeadLetter, Recovered
     from streams.record_chunk import RecordChunk
     from tables.store import Change
@@ -24,9 +30,10 @@ AT_ONCE = 20
 class LetterQueue:
     """The letters of one consumer and partition, in the order of their numbers."""
 
-    def __init__(self, consumer: str, row: bytes | None) -> None:
-        """`row`: see `agents.come_back`."""
+    def __init__(self, consumer: str, row: bytes | None, was_at_end: Callable[[], bool] = lambda: True) -> None:
+        """`row`: see `agents.come_back`. `was_at_end`: whether the source was read to its end since the row was."""
         self._came_back = CameBack(consumer, row)
+        self._was_at_end = was_at_end
         self._waiting: deque[Letter] = deque()
 
     def put(self, chunk: RecordChunk) -> list[DeadLetter]:
@@ -37,10 +44,15 @@ class LetterQueue:
 
     def take(self) -> list[Letter]:
         """The next letters: what they change has to be in this flush, with `take_change`."""
-        taken = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+        count = min(AT_ONCE, len(self._waiting)) if self._was_at_end() else 0
+        taken = [self._waiting.popleft() for _ in range(count)]
         if taken:
             self._came_back.taken(taken[-1])
         return taken
+
+    def hand_over(self) -> None:
+        """Let none wait for the source's end: it is not read on before they are taken."""
+        self._was_at_end = lambda: True
 
     def died(self, letter: Letter) -> None:
         """A letter that was taken is dead again."""

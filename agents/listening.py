@@ -39,6 +39,11 @@ class Listening:
         self._awaited: EndSeen | None = None
         self._awaited_s = 0.0
 
+    @property
+    def was_at_end(self) -> bool:
+        """Whether all that stood in the log was folded once, as far as `at` has seen."""
+        return self._at_end is not None
+
     def folded(self, last_offset: int) -> None:
         """Records up to here were folded, or can never count."""
         self._folded_to = last_offset

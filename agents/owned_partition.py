@@ -91,6 +91,8 @@ class OwnedPartition:
     ) -> None:
         """`partitions` says how many share the processor (and `arrivals`); `resume`: nothing is held any more."""
         self.work, self._table, self._out = work, table, sinks
+        # What a former owner's late rows have outdone on the changelog goes first.
+        self._again: Sequence[Change] = () if table is None else table.outdone(number)
         self._agent, self._number, self._partitions, self._resume = agent, number, partitions, resume
         self._held: deque[Chunk] = deque()
         # Steps 5 and 6 of a flush that has messages, and running values on their way.
@@ -214,10 +216,11 @@ class OwnedPartition:
         effects = self._made(self.work.take)
         folded, self._unflushed = split(self._unflushed, effects)
         await self._servers.until_done(lambda: self._bury(effects))
-        await self._servers.until_done(lambda: self._write_rows((effects.rows, *effects.row_batches)))
+        await self._servers.until_done(lambda: self._write_rows((self._again, effects.rows, *effects.row_batches)))
+        self._again = ()
         self._tell_latest(effects)
-        if effects.back_from is not None:
-            self._wake.set()  # letters wait for the next flush
+        if effects.back_from is not None and effects.row_batches:
+            self._wake.set()  # more letters wait for the next flush
         telling = self._tell(effects, folded)
         if effects.push or effects.aside:
             self._telling = asyncio.create_task(telling, name=f"{self._agent}-{self._number}-push")

@@ -51,7 +51,8 @@ def attach(
         now_s = listening.at(clock.monotonic_s())
         rows.recover(now_s)
         alerts = None if alerts_of is None else alerts_of(rows, table.rows, now_s)
-        letters = WindowLetters(rows, around, table.rows.get(partition, CAME_BACK_KEY))
+        came_back = table.rows.get(partition, CAME_BACK_KEY)
+        letters = WindowLetters(rows, around, came_back, lambda: listening.was_at_end)
         first = incarnation.to_write
         return WindowWork(rows, messages, around, alerts, first=first, listening=listening, letters=letters)
 

@@ -23,6 +23,8 @@ from tables.rows import WindowKey
 from tables.windows import window_start_ms
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agents.come_back import Letter
     from agents.window_work import Surroundings
     from contracts.names import TenantId
@@ -50,12 +52,18 @@ class TakenBack(NamedTuple):
 class WindowLetters(Generic[S]):
     """The letters of one partition."""
 
-    def __init__(self, rows: WindowPartition[S], around: Surroundings, row: bytes | None) -> None:
-        """`row`: see `agents.come_back`."""
+    def __init__(
+        self,
+        rows: WindowPartition[S],
+        around: Surroundings,
+        row: bytes | None,
+        was_at_end: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`row`, `was_at_end`: see `agents.letter_queue`."""
         self._rows = rows
         self._kind: TableKind[S] = rows.kind
         self._around = around
-        self._queue = LetterQueue(around.name, row)
+        self._queue = LetterQueue(around.name, row, was_at_end)
         self._dead: list[DeadLetter] = []
         self._aside: list[Outgoing] = []
 
@@ -77,6 +85,10 @@ class WindowLetters(Generic[S]):
         )
         self._dead, self._aside = [], []
         return taken
+
+    def hand_over(self) -> None:
+        """Count with the next flushes all that there are."""
+        self._queue.hand_over()
 
     def settled(self) -> None:
         """What was taken is durable and told."""

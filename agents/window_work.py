@@ -129,8 +129,7 @@ class WindowWork(Prompt, Generic[S]):
             self._set_apart(chunk, piece, outcome.apart)
             if self._alerts is not None and self.rows.marks.newest_ms >= self._judged_ms + JUDGE_EVERY_MS:
                 self._judge(self._alerts, now_s)
-        if self._listening is not None:
-            self._listening.folded(chunk.offsets[-1])
+        self.passed(chunk.offsets[-1])
 
     def take_back(self, chunk: RecordChunk, now_s: float) -> None:
         """Queue dead letters that came back; `take` counts them, some with each flush."""
@@ -138,6 +137,16 @@ class WindowWork(Prompt, Generic[S]):
             super().take_back(chunk, now_s)
         else:
             self._back.put(chunk)
+
+    def passed(self, last_offset: int) -> None:
+        """Silence begins behind records that never count, too."""
+        if self._listening is not None:
+            self._listening.folded(last_offset)
+
+    def hand_over(self) -> None:
+        """The next flushes give all that there is, letters too."""
+        if self._back is not None:
+            self._back.hand_over()
 
     def _listened_s(self, now_s: float) -> float:
         """The time that rows and alerts see: our own outage is nobody's silence."""

@@ -1,7 +1,7 @@
 """What travels with a dead letter that is given back to its consumer: headers of a record on its retry topic. Pure.
 
-Where it stands: `control` (or the command line) sends the letter's key, bytes and headers to `names.retry_topic`, with
-the three headers below behind them; `agents.requeue` reads them.
+Where it stands: `streams.requeuer` sends the letter's key, bytes and headers to `names.retry_topic`, with the three
+headers below behind them; `agents.come_back` reads them.
 
     hr_origin   topic|incarnation|partition|offset: where the record first stood. If it fails again, the same letter
                 is buried again; if it counts, it counts as the record that it was.

@@ -13,6 +13,8 @@ Which version of a row stays, when the changelog has several:
   owner's next look for expired rows deletes it again. A deletion that comes late, after the new owner folded a late
   event into the row: both owners read the same events, so the row is due at the new owner too, at most a window's
   length later, since that is how much of a watermark a change of owner forgets.
+* A late version stands behind the one that stays, and compaction keeps the last one of a key. So the owner writes again
+  what a late one has outdone, with its first flush (docs/decisions/0024).
 * So a row must not be deleted for any other reason but an erasure, which leaves a mark by which late deletions are
   known (`tables.erasure_marks`). What is to be taken out of a window that is still kept has to be
   written as a row without content, at the position up to which that holds.
@@ -103,11 +105,14 @@ def changes_of(
     partition: int,
     records: Sequence[ReplayedRecord],
     outlives: Callable[[bytes], bool] = lambda _key: False,
+    outdone: set[bytes] | None = None,
 ) -> list[Change]:
     """What replayed records, in offset order, change in the rows: one change for each key at most.
 
-    `outlives(key)`: a deletion may be late and not be meant for the row that is there, which stays.
+    `outlives(key)`: a deletion may be late and not be meant for the row that is there, which stays. `outdone` is kept
+    up: the keys whose newest record does not say what the row is.
     """
+    outdone = set() if outdone is None else outdone
     keys = list({record.key: None for record in records if record.key is not None})
     held = dict(zip(keys, rows.get_many(partition, keys), strict=True))
     changed: dict[bytes, bytes | None] = {}
@@ -115,7 +120,10 @@ def changes_of(
         key, value = record.key, record.value
         if key is None:
             continue  # not written by a table
-        if value is None and held[key] is not None and outlives(key):
-            continue
-        held[key] = changed[key] = None if value is None else newest(held[key], value)
+        stays = held[key] is not None and outlives(key) if value is None else newest(held[key], value) is not value
+        if stays:
+            outdone.add(key)
+        else:
+            held[key] = changed[key] = value
+            outdone.discard(key)
     return list(changed.items())

@@ -9,15 +9,13 @@ import msgspec
 from msgspec.msgpack import Ext
 
 from tables.fold import TableKind
-from tables.rows import WindowKey, decode_key, encode_key
+from tables.rows import RETURNED, WindowKey, decode_key, encode_key
 
 S = TypeVar("S")
 
 _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.decode
 
-# The extension type of `Row.returned`.
-_RETURNED = 1
 # MessagePack: an array of up to 15 elements has its length in its first byte, a longer one in the two bytes behind it.
 _ARRAY_OF, _MOST_SHORT, _ARRAY_16 = 0x90, 15, b"\xdc"
 
@@ -98,4 +96,4 @@ class RowCodec(Generic[S]):
 
 def _returned(row: Row[S]) -> tuple[Ext, ...]:
     """The last element of a row's bytes when letters came back to it: of a type that no field has."""
-    return (Ext(_RETURNED, _encode(row.returned)),) if row.returned else ()
+    return (Ext(RETURNED, _encode(row.returned)),) if row.returned else ()

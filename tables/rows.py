@@ -30,6 +30,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import msgspec
+from msgspec.msgpack import Ext
 
 from contracts.names import TenantId
 
@@ -37,6 +38,11 @@ from contracts.names import TenantId
 Subject = tuple[str, ...]
 
 INCARNATION_SHIFT = 40
+
+# The extension type of the last element, how many letters came back; how it begins for numbers of one to five bytes,
+# and how far before the end of the row.
+RETURNED = 1
+_RETURNED_HEADS = ((b"\xd4\x01", 3), (b"\xd5\x01", 4), (b"\xc7\x03\x01", 6), (b"\xc7\x05\x01", 8))
 
 
 class WindowKey(NamedTuple):
@@ -81,15 +87,26 @@ def position_of(raw: bytes) -> int:
     return _header.decode(raw).position
 
 
+def returned_of(raw: bytes) -> int:
+    """How many dead letters came back to a row."""
+    if not any(raw[-before:].startswith(head) for head, before in _RETURNED_HEADS):
+        return 0
+    last = msgspec.msgpack.decode(raw)[-1]  # a field may end in such bytes
+    return int(msgspec.msgpack.decode(last.data)) if isinstance(last, Ext) and last.code == RETURNED else 0
+
+
 def newest(held: bytes | None, arriving: bytes) -> bytes:
     """Which version of a row recovery keeps: the one with the higher position, whatever order the changelog gives.
 
-    A former owner that was paused may write an older version late. At equal positions the later one wins: it differs at
-    most in its announcement.
+    A former owner that was paused may write an older version late. At equal positions the one wins to which more
+    letters came back: a paused owner has not had them. Else the later one, which differs at most in its announcement.
     """
-    if held is None or position_of(arriving) >= position_of(held):
+    if held is None:
         return arriving
-    return held
+    new, old = position_of(arriving), position_of(held)
+    if new == old:
+        return held if returned_of(held) > returned_of(arriving) else arriving
+    return arriving if new > old else held
 
 
 def scan_bounds(kind: str, parts: int, from_ms: int, to_ms: int) -> tuple[bytes, bytes]:

@@ -15,7 +15,6 @@ import pytest
 
 from contracts.names import Topic, kafka_topic
 from headrace.servers.probes import free_port
-from runtime.clock import SystemClock
 from runtime.settings import Settings
 from streams import topics
 from streams.kafka_log import Cluster, Outgoing, Partition
@@ -23,7 +22,9 @@ from streams.kafka_producer import Producer
 from tables import tool_latency as tl
 from tables.row_codec import RowCodec
 from tables.rows import newest
+from tests.support import engine_truth
 from tests.support.aio import run
+from tests.support.engine_seed import draws
 from tests.support.processes import WORKER, Process, process, until_ready
 
 TENANTS = ["11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"]
@@ -157,7 +158,7 @@ def test_killed_at_random_points_it_counts_and_pushes_everything_once(worker_set
     settings.worker.data_dir.mkdir(parents=True)
 
     async def scenario(worker: Process) -> None:
-        rng = random.Random(SystemClock().wall_s())
+        rng = draws("worker crash")
         producing = asyncio.create_task(produce(settings))
         for _ in range(KILLS):
             await asyncio.sleep(rng.uniform(1.0, 3.0))
@@ -165,7 +166,10 @@ def test_killed_at_random_points_it_counts_and_pushes_everything_once(worker_set
             worker.start()
             await asyncio.to_thread(until_ready, f"http://127.0.0.1:{settings.worker.port}/readyz")
         await producing
-        await asyncio.sleep(8)  # the idle watermark closes the last windows, and their flags are written
+        await engine_truth.settled(settings, timeout_s=100)
+        async with asyncio.timeout(60), engine_truth.connected(settings) as cluster:
+            while await engine_truth.behind(cluster, settings, Topic.ORDERS):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.1)
         await check(settings)
 
     async def prepare() -> None:

@@ -81,9 +81,9 @@ async def records_of(cluster: Cluster, topic: str) -> list[Record]:
     return [record for tail in tails for record in admitted(tail)]
 
 
-async def behind(cluster: Cluster, settings: Settings) -> int:
-    """How many records of the tools topic are not committed by the workers."""
-    topic = kafka_topic(settings.prefix, Topic.TOOLS)
+async def behind(cluster: Cluster, settings: Settings, of: Topic = Topic.TOOLS) -> int:
+    """How many records of a topic are not committed by the workers."""
+    topic = kafka_topic(settings.prefix, of)
     places = [Partition(topic, n) for n in range((await cluster.topics())[topic])]
     ends = await cluster.true_end_offsets(places)
     committed = await cluster.committed(settings.worker.group, places)

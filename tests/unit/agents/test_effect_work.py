@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from agents import effect_work
@@ -9,7 +11,7 @@ from agents.effect import Done, Outcome, RetryLater, Try
 from contracts.errors import BadText, ServerMissing
 from streams.record_chunk import SourceRecord
 from tests.support.aio import run
-from tests.support.effects import BUSY, DEAD, LATER, NOT_NOW, EffectBench, settle
+from tests.support.effects import BUSY, DEAD, LATER, NOT_NOW, EffectBench, Shop, settle
 
 
 def first_tries_fail(_record: SourceRecord, which: Try) -> Outcome:
@@ -355,5 +357,44 @@ def test_a_worker_that_stops_waits_for_calls_under_way_and_begins_no_others():
         bench.shop.held = False
         await bench.fold(0, "x:1", "y:1")
         assert bench.called() == ["x:1", "y:1"]
+
+    run(scenario())
+
+
+class Leaking(Shop):
+    """What it waits for is cancelled by somebody else."""
+
+    async def run(self, record: SourceRecord, which: Try) -> Outcome:
+        if which.number == 1:
+            raise asyncio.CancelledError
+        return await super().run(record, which)
+
+
+def test_a_call_that_somebody_else_cancels_is_tried_again():
+    async def scenario() -> None:
+        bench = EffectBench()
+        bench.shop = Leaking()
+        bench.work = bench.opened()
+        await bench.fold(0, "x:1", "x:2")
+        await bench.flush()
+        await bench.pass_s(3600)
+        await bench.pass_s(3600)
+        assert bench.shop.done == ["x:1", "x:2"]
+
+    run(scenario())
+
+
+def test_what_is_left_out_behind_a_record_holds_the_log_up_no_longer_than_that_record():
+    async def scenario() -> None:
+        bench = EffectBench()
+        bench.shop.held = True
+        await bench.fold(0, "x:1")
+        bench.work.passed(4)
+        await bench.flush()
+        assert bench.acknowledged_to == -1
+        bench.let_go(["x:1"])
+        await settle()
+        await bench.flush()
+        assert bench.acknowledged_to == 4
 
     run(scenario())

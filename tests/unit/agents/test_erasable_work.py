@@ -200,3 +200,30 @@ async def shop_without_one_tenant() -> None:
 
 def test_an_effect_is_not_run_for_what_waited_of_an_erased_tenant():
     run(shop_without_one_tenant())
+
+
+def test_records_of_an_erased_tenant_at_the_end_of_the_log_do_not_hold_it_up():
+    """They are delivered again when a worker dies between the mark and its commit; nothing may come behind them."""
+
+    async def scenario() -> None:
+        bench = EffectBench()
+        store = ErasableStore(bench.store)
+
+        def open_work(_partition: int) -> PartitionWork:
+            bench.store = store
+            return bench.opened()
+
+        place = Place("n", 0, store, 0, lambda: CLUSTER, open_work, bench.clock)
+        bench.work = ErasableWork(place)
+        bench.work.erase(Order("gone", "erase-1", 3))
+        for _ in range(5):
+            await bench.flush()
+        bench.work = ErasableWork(place)
+        await bench.fold(0, "1:stays")
+        await bench.fold(1, "2:gone", "3:gone", tenant="gone")
+        await bench.flush()
+        await bench.flush()
+        assert bench.shop.done == ["1:stays"]
+        assert bench.acknowledged_to == 2
+
+    run(scenario())

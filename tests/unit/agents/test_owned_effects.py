@@ -56,7 +56,7 @@ class Bench:
         self.shop, self.notes = self.effects.shop, self.servers.notes
         away = cast("Any", self.servers)
         sinks = Sinks(away, away, AgentMetrics(Metrics()), self.effects.clock, fatal=lambda *_: None)
-        table = cast("Any", SimpleNamespace(changelog_name="changelog", rows=self.effects.store))
+        table = cast("Any", SimpleNamespace(changelog_name="changelog", rows=self.effects.store, outdone=lambda _: ()))
         work = self.effects.work
         self.owned = OwnedPartition(
             "adapter", 0, work, sinks, table, partitions=lambda: 1, resume=lambda: None, arrivals=Arrivals()

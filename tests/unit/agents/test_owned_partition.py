@@ -64,10 +64,12 @@ class Door:
         self.notes = notes
         self.open = asyncio.Event()
         self.away = False
+        self.written: list[Change] = []
         self.rows = 0
 
     async def send_rows(self, topic: str, partition: int, rows: Sequence[Change]) -> range:
         del topic, partition
+        self.written += rows
         self.rows += len(rows)
         return range(self.rows - len(rows), self.rows)
 
@@ -79,13 +81,13 @@ class Door:
 
 
 class Bench:
-    def __init__(self) -> None:
+    def __init__(self, again: Sequence[Change] = ()) -> None:
         settings, clock = Settings(), ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
         self.notes: list[str] = []
         self.kafka, self.store, self.work = Door(self.notes), MemoryStore(), Telling(self.notes)
         metrics = AgentMetrics(Metrics())
         sinks = Sinks(cast("Any", self.kafka), Burial(settings.postgres), metrics, clock, fatal=lambda *_: None)
-        table = cast("Any", SimpleNamespace(changelog_name="changelog", rows=self.store))
+        table = cast("Any", SimpleNamespace(changelog_name="changelog", rows=self.store, outdone=lambda _n: again))
         self.owned = OwnedPartition(
             "test", 0, self.work, sinks, table, partitions=lambda: 1, resume=lambda: None, arrivals=Arrivals()
         )
@@ -110,8 +112,8 @@ class Bench:
 
 
 @asynccontextmanager
-async def benched() -> AsyncIterator[Bench]:
-    bench = Bench()
+async def benched(again: Sequence[Change] = ()) -> AsyncIterator[Bench]:
+    bench = Bench(again)
     try:
         yield bench
     finally:
@@ -200,5 +202,20 @@ def test_a_broker_that_takes_no_messages_makes_the_partition_wait_even_while_row
                 await bench.owned.flushed()
             assert not bench.waits()
             assert bench.notes.count("ack 2") == 1
+
+    run(scenario())
+
+
+def test_rows_that_late_ones_have_outdone_are_written_again_before_all_others_and_once():
+    async def scenario() -> None:
+        async with benched([(b"\x91old", b"1"), (ROW, b"-1")]) as bench:
+            bench.fold(0)
+            bench.fold(1)
+            await settle()
+            assert bench.kafka.written == [(b"\x91old", b"1"), (ROW, b"-1"), (ROW, b"1")]
+            bench.fold(2)
+            await settle()
+            assert bench.kafka.written[3:] == [(ROW, b"2")]
+            assert bench.seen() == b"2"
 
     run(scenario())

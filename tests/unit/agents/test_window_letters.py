@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -54,6 +54,7 @@ class Bench:
         self.aside: list[Outgoing] = []
         self.source: list[LogRecord] = []
         self.source_to = self.back_to = 0
+        self.was_at_end: Callable[[], bool] = lambda: True
         self.restart()
 
     def restart(self) -> None:
@@ -66,7 +67,7 @@ class Bench:
         rows = WindowPartition(0, self.kind, rules, self.store)
         rows.recover(self.clock.monotonic_s())
         around = Surroundings("tool_calls", "headrace.late", SETTINGS, AgentMetrics(Metrics()), self.clock)
-        letters = WindowLetters(rows, around, self.store.get(0, KEY))
+        letters = WindowLetters(rows, around, self.store.get(0, KEY), self.was_at_end)
         self.work = WindowWork(rows, messages_of(SETTINGS), around, letters=letters)
         self.read_to, self.back_read_to = self.source_to, self.back_to
 
@@ -317,3 +318,75 @@ def test_each_call_and_each_letter_counts_once_whatever_comes_twice_and_whenever
     bench.restart()
     assert bench.counts() == expected
     assert {told.seq for told in bench.recovered} == {number for number, _ in sent}, "somebody was not told"
+
+
+class Heard:
+    """When the source was read to its end."""
+
+    def __init__(self) -> None:
+        self.at_end = False
+
+
+def owner_after(frozen: Bench, heard: Heard) -> Bench:
+    """Who takes the partition over while `frozen` stands still: it reads on from what that one had committed."""
+    bench = Bench()
+    bench.changelog, bench.source, bench.offset = list(frozen.changelog), list(frozen.source), frozen.offset
+    bench.source_to = frozen.source_to
+    bench.was_at_end = lambda: heard.at_end
+    bench.restart()
+    return bench
+
+
+def late_rows(frozen: Bench) -> list[Change]:
+    """What it writes when it wakes up."""
+    effects = frozen.work.take(frozen.clock.monotonic_s())
+    return [change for batch in (effects.rows, *effects.row_batches) for change in batch]
+
+
+def test_a_row_that_a_frozen_owner_writes_behind_a_letter_does_not_win_over_it():
+    frozen = Bench()
+    frozen.call("search")
+    frozen.read()
+    owner = owner_after(frozen, Heard())
+    owner.was_at_end = lambda: True
+    owner.restart()
+    owner.come_back(1, "search")
+    owner.read()
+    owner.flush()
+    owner.changelog += late_rows(frozen)
+    owner.restart()
+    assert owner.counts() == {("search", 0): 2}
+
+
+def test_a_letter_waits_until_its_owner_has_read_as_far_as_a_frozen_one_can_have():
+    frozen = Bench()
+    frozen.call("search")
+    frozen.call("other")
+    frozen.read()
+    heard = Heard()
+    owner = owner_after(frozen, heard)
+    owner.come_back(1, "search")
+    owner.source, rest = owner.source[:1], owner.source[1:]
+    owner.read()
+    assert owner.flush().back_from == 0
+    assert owner.counts() == {("search", 0): 1}
+    owner.source += rest
+    owner.read()
+    heard.at_end = True
+    assert owner.flush().back_from is None
+    owner.changelog += late_rows(frozen)
+    owner.restart()
+    assert owner.counts() == {("search", 0): 2, ("other", 0): 1}
+    assert owner.recovered == [(101, 1)]
+
+
+def test_a_partition_that_is_handed_over_keeps_no_letter_waiting():
+    bench = Bench()
+    bench.was_at_end = lambda: False
+    bench.restart()
+    bench.come_back(1, "search")
+    bench.read()
+    assert bench.flush().back_from == 0
+    bench.work.hand_over()
+    assert bench.flush().back_from is None
+    assert bench.counts() == {("search", 0): 1}

@@ -6,10 +6,13 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.msgpack import Ext
 
 from tables.incarnations import META_KEY, incarnation_of
 from tables.recovery import changes_of, prepare
-from tables.rows import INCARNATION_SHIFT, newest
+from tables.rows import INCARNATION_SHIFT, RETURNED, newest, returned_of
 from tables.store import MemoryStore
 
 
@@ -48,6 +51,59 @@ def test_the_row_with_the_higher_position_stays_in_any_order():
 
 def test_of_two_rows_at_the_same_position_the_later_stays():
     assert replayed(row(3, "first"), row(3, "then")) == row(3, "then")
+
+
+def lettered(position: int, letters: int, note: str = "") -> bytes:
+    returned = (Ext(RETURNED, msgspec.msgpack.encode(letters)),) if letters else ()
+    return msgspec.msgpack.encode((1, position, -1, note, *returned))
+
+
+@pytest.mark.parametrize("letters", [1, 127, 128, 255, 256, 65_535, 65_536])
+def test_of_two_rows_at_the_same_position_the_one_with_more_letters_stays(letters: int):
+    more, fewer = lettered(3, letters), lettered(3, letters - 1)
+    assert returned_of(more) == letters
+    assert replayed(more, fewer) == replayed(fewer, more) == more
+    assert replayed(more, lettered(4, 0)) == lettered(4, 0)
+    assert replayed(more, lettered(3, letters, "then")) == lettered(3, letters, "then")
+
+
+def test_a_field_that_ends_like_a_number_of_letters_is_none():
+    field = msgspec.msgpack.encode((1, 3, -1, b"\xd4\x01\x05"))
+    assert field.endswith(b"\xd4\x01\x05")
+    assert returned_of(field) == 0
+    other = msgspec.msgpack.encode((1, 3, -1, Ext(7, b"\x05")))
+    assert returned_of(other) == 0
+
+
+WRITTEN = st.tuples(st.sampled_from([KEY, OTHER]), st.integers(0, 9), st.integers(0, 2))
+
+
+@given(st.lists(WRITTEN, max_size=12), st.integers(0, 12), st.lists(st.integers(1, 4), max_size=6))
+def test_what_the_owner_writes_again_stays_when_compaction_has_left_the_last_version_of_each_row(
+    written: list[tuple[bytes, int, int]], checkpoint: int, cuts: list[int]
+):
+    """In whatever order former owners wrote, whatever was stored already, in whatever pieces the rest is read."""
+    log = [Record(n, key, lettered(position, letters)) for n, (key, position, letters) in enumerate(written)]
+    rows, outdone = MemoryStore(), set[bytes]()
+    rows.write(0, changes_of(rows, 0, log[:checkpoint], outdone=outdone))
+    begin = checkpoint
+    for size in [*cuts, len(log)]:
+        rows.write(0, changes_of(rows, 0, log[begin : begin + size], outdone=outdone))
+        begin += size
+    log += [Record(len(log) + n, key, rows.get(0, key)) for n, key in enumerate(outdone)]
+    compacted = list({record.key: record for record in log}.values())
+    again = MemoryStore()
+    again.write(0, changes_of(again, 0, compacted))
+    assert dict(again.items(0)) == dict(rows.items(0))
+
+
+def test_a_late_deletion_that_changed_nothing_is_outdone_and_a_newer_version_ends_that():
+    rows, outdone = MemoryStore(), set[bytes]()
+    rows.write(0, [(KEY, row(3)), (OTHER, row(3))])
+    assert changes_of(rows, 0, [Record(0, KEY, None), Record(1, OTHER, row(2))], lambda _key: True, outdone) == []
+    assert outdone == {KEY, OTHER}
+    changes_of(rows, 0, [Record(2, KEY, row(3))], outdone=outdone)
+    assert outdone == {OTHER}
 
 
 def test_a_deletion_removes_what_came_before_it_and_nothing_after():

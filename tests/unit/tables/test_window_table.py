@@ -117,6 +117,18 @@ def test_replayed_records_are_taken_in_once(table: WindowTable):
     assert len(list(table.rows.items(0))) == 10
 
 
+def test_what_a_late_record_has_outdone_is_told_once_to_whoever_owns_it(table: WindowTable):
+    assign(table, 0, 1)
+    table.replay(0, [Record(0, KEY, row(9)), Record(1, KEY, row(3)), Record(2, b"\x94b", row(1))])
+    assert table.outdone(1) == []
+    assert table.outdone(0) == [(KEY, row(9))]
+    assert table.outdone(0) == []
+    table.replay(0, [Record(3, KEY, row(4))])
+    assign(table, 1)
+    assign(table, 0, 1)
+    assert table.outdone(0) == [], "who owned it meanwhile has seen to it"
+
+
 def test_records_of_a_partition_that_was_taken_away_change_nothing(table: WindowTable):
     assign(table, 0)
     table.replay(1, [Record(0, KEY, row(1))])
