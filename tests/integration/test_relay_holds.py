@@ -272,7 +272,7 @@ def test_rows_that_an_erasure_took_off_hold_are_not_published_when_redis_forgets
     async def body(b: Bench) -> None:
         since = await rewind_table.now(b.connection)
         await tenants.pause(b.connection, "a", why="a test", by="me")
-        mine, other = await put(b, "x", "a"), await put(b, "y", "b")
+        other, mine = await put(b, "y", "b"), await put(b, "x", "a")
         await settle(b)
         assert await held(b) == [mine]
         assert await erasure.release_holds(b.connection, "a") == 1
