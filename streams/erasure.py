@@ -45,12 +45,12 @@ _HELD = """
 SELECT h.outbox_id, o.payload::text AS payload FROM headrace.hold h
 JOIN outbox o ON o.id = h.outbox_id AND o.created_at = h.created_at
 WHERE h.tenant_id IN ($1, '') AND h.outbox_id > $2 ORDER BY h.outbox_id LIMIT $3"""
-# Not marked as of now: a relay arms what was marked lately once more when Redis forgets it, and this was never there.
+# Marked as of long ago: what was marked lately, a relay arms once more when Redis forgets it.
 _RELEASE = """
 WITH held AS (
     DELETE FROM headrace.hold WHERE outbox_id = ANY($1::bigint[]) RETURNING outbox_id, created_at
 )
-UPDATE outbox o SET processed = true, processed_at = o.created_at, updated_at = clock_timestamp()
+UPDATE outbox o SET processed = true, processed_at = 'epoch', updated_at = clock_timestamp()
 FROM held WHERE o.id = held.outbox_id AND o.created_at = held.created_at AND o.processed IS NOT TRUE RETURNING o.id"""
 _FORGET_QUOTA = "DELETE FROM headrace.tenant_bucket WHERE tenant_id = $1"
 
