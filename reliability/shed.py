@@ -9,11 +9,16 @@ Where it stands: `reliability.gate` gives it the time and the width, and wakes w
        |              +--> turned away: DEADLINE     too little time is left for the work: nobody would wait for it
        |              +--> turned away: LIMIT        somebody more important needed its place in a full queue
        +--> turned away: LIMIT                       the queue is full of what is as important, or more
+       +--> turned away: QUEUE_DELAY                 nobody of its priority got a place for an interval (below)
 
 A queue that empties now and then buffers a burst and is left alone. One whose *shortest* wait over `interval_s` is
 above `target_s` never empties: it only makes everybody late, so what waited for too long in it is turned away (CoDel's
 idea, in the form that Facebook's servers use for requests). Each priority is judged alone: a standing queue of low work
 says nothing about orders.
+
+A priority that gets no place at all for `interval_s` is turned away at the door, all but one that waits to find out
+when that is over. To wait and be turned away later costs the process about as much as to be served: at three times too
+much, a loop that was a little short of processor spent it on that, and served a third of what it could.
 """
 
 from __future__ import annotations
@@ -82,6 +87,25 @@ class Standing:
         return self.stands and wait_s > 2 * rules.target_s
 
 
+class Door:
+    """Whether one priority gets no place at all, from when its work had to wait and when some of it began."""
+
+    def __init__(self) -> None:
+        self._shut_since_s: float | None = None
+        self._asked_s = 0.0
+
+    def began(self) -> None:
+        """Some of its work got a place."""
+        self._shut_since_s = None
+
+    def hopeless(self, now_s: float, interval_s: float) -> bool:
+        """Note that work has to wait; whether none has begun for an interval in which some was always asked for."""
+        if self._shut_since_s is None or now_s - self._asked_s > interval_s:
+            self._shut_since_s = now_s
+        self._asked_s = now_s
+        return now_s - self._shut_since_s > interval_s
+
+
 class Line:
     """Those that run and those that wait, by priority."""
 
@@ -91,6 +115,7 @@ class Line:
         self._running = [0] * len(Priority)
         self._queues: tuple[deque[Ticket], ...] = tuple(deque() for _ in Priority)
         self._standing = tuple(Standing() for _ in Priority)
+        self._doors = tuple(Door() for _ in Priority)
 
     @property
     def running(self) -> int:
@@ -111,6 +136,9 @@ class Line:
         if not any(self._queues[: priority + 1]) and self._fits(priority, width):
             self._standing[priority].judge(0.0, now_s, self.rules)
             self._run(ticket)
+            return ticket, None
+        if self._doors[priority].hopeless(now_s, self.rules.interval_s) and self._queues[priority]:
+            ticket.turned_away = Reason.QUEUE_DELAY
             return ticket, None
         evicted: Ticket | None = None
         if self.waiting >= self.rules.waiting:
@@ -160,6 +188,7 @@ class Line:
     def _run(self, ticket: Ticket) -> None:
         ticket.running = True
         self._running[ticket.priority] += 1
+        self._doors[ticket.priority].began()
 
     def _last_below(self, priority: Priority) -> Ticket | None:
         """Take out the one that matters least among those that matter less than `priority`: it waited the longest."""

@@ -130,6 +130,44 @@ def test_a_burst_that_drains_within_the_interval_is_not_turned_away():
         assert running.running
 
 
+def test_work_that_nobody_gets_to_is_turned_away_at_the_door_while_one_waits_to_see_whether_that_is_still_so():
+    line = Line(RULES._replace(waiting=100_000))
+    line.arrive(Priority.CRITICAL, 0.0, FOREVER, 1)
+    waited: list[Ticket] = []
+    refused: list[Ticket] = []
+    now_s = 0.0
+    while now_s < 1.0:
+        ticket, _ = line.arrive(Priority.LOW, now_s, FOREVER, 1)
+        (waited if ticket.turned_away is None else refused).append(ticket)
+        for late in [each for each in waited if now_s - each.since_s >= RULES.interval_s]:
+            line.leave(late)
+        now_s += 0.001
+    assert {each.turned_away for each in refused} == {Reason.QUEUE_DELAY}
+    # A burst may buffer for one interval; from then on each interval has one that waits.
+    assert len(waited) <= RULES.interval_s / 0.001 + 1.0 / RULES.interval_s + 2
+    assert line.waiting == 1
+    order, _ = line.arrive(Priority.CRITICAL, now_s, FOREVER, 1)
+    assert order.turned_away is None
+
+
+def test_the_door_opens_with_the_first_place_and_after_a_quiet_while():
+    line = Line(RULES._replace(waiting=100_000))
+    holder, _ = line.arrive(Priority.LOW, 0.0, FOREVER, 1)
+    first, _ = line.arrive(Priority.LOW, 0.0, FOREVER, 1)
+    assert asked_for_an_interval(line, 0.0) is Reason.QUEUE_DELAY
+    line.leave(holder)
+    assert first in list(line.next(0.12, 1))
+    assert line.arrive(Priority.LOW, 0.12, FOREVER, 1)[0].turned_away is None
+    assert asked_for_an_interval(line, 0.12) is Reason.QUEUE_DELAY
+    assert line.arrive(Priority.LOW, 9.0, FOREVER, 1)[0].turned_away is None
+
+
+def asked_for_an_interval(line: Line, from_s: float) -> Reason | None:
+    """What becomes of the last of some low work that comes for a little more than an interval."""
+    tickets = [line.arrive(Priority.LOW, from_s + n * RULES.interval_s / 10, FOREVER, 1)[0] for n in range(1, 12)]
+    return tickets[-1].turned_away
+
+
 def test_a_full_queue_gives_a_place_of_low_work_to_an_order_and_none_to_its_equal():
     line = Line(RULES._replace(waiting=1))
     line.arrive(Priority.LOW, 0.0, FOREVER, 1)
