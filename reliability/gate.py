@@ -81,7 +81,10 @@ class Gate:
         return Admission(self, priority, deadline_s)
 
     def taken(self) -> tuple[int, int]:
-        """How many arrived since the last call, and how many of them were turned away; for the ladder."""
+        """How many arrived since the last call, and how many of them were turned away; for the ladder.
+
+        What the level in force turned away counts as neither: it would hold that level for as long as anybody asks.
+        """
         counts = self._arrived, self._turned_away
         self._arrived = self._turned_away = 0
         return counts
@@ -97,9 +100,9 @@ class Gate:
 
     async def enter(self, priority: Priority, deadline_s: float) -> Ticket:
         """A ticket that runs; `done` has to be called with it. Use `admitted`, which does."""
-        self._arrived += 1
         if priority > self._lets():
             raise self._refused(priority, Reason.LEVEL)
+        self._arrived += 1
         ticket, evicted = self._line.arrive(
             priority, self._clock.monotonic_s(), deadline_s, self._width.whole(self._rules)
         )
@@ -108,6 +111,7 @@ class Gate:
         if not ticket.running and ticket.turned_away is None:
             await self._wait(ticket)
         if ticket.turned_away is not None:
+            self._turned_away += 1
             raise self._refused(priority, ticket.turned_away)
         self._metrics.inflight.labels(self.name).set(self._line.running)
         return ticket
@@ -164,7 +168,6 @@ class Gate:
             future.set_result(None)
 
     def _refused(self, priority: Priority, reason: Reason) -> Shed:
-        self._turned_away += 1
         self._metrics.shed.labels(self.name, priority.name.lower(), reason.value).inc()
         return Shed(self.name, priority.name.lower(), reason.value, self._settings.retry_after_s)
 

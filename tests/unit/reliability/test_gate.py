@@ -146,6 +146,17 @@ def test_a_level_of_degradation_turns_less_important_work_away():
     run(body())
 
 
+def test_what_a_level_turns_away_is_no_pressure_that_would_hold_the_level():
+    async def body() -> None:
+        made = Made(width=5, lets=Priority.CRITICAL)
+        for _ in range(50):
+            with pytest.raises(Shed):
+                await made.gate.admitted(Priority.LOW).__aenter__()
+        assert made.gate.taken() == (0, 0)
+
+    run(body())
+
+
 @pytest.mark.parametrize("failure", [TimeoutError, ConnectionError])
 def test_only_timeouts_narrow_the_gate_and_quick_failures_teach_it_nothing(failure: type[Exception]):
     async def body() -> None:
