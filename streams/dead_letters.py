@@ -18,7 +18,7 @@ The database refuses every other move and writes each one down (migration 0003).
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 RELAY = "relay"
 # An error's text is for people; a longer one is cut.
 MAX_ERROR_CHARS = 2000
+# What one transaction of a worker buries: a second's work or two, also on a slow disk.
+PIECE_LETTERS = 1000
+PIECE_BYTES = 16 * 1024 * 1024
 
 _COLUMNS = """source, outbox_id, outbox_created_at, topic, incarnation, partition, "offset", tenant_id, event_type,
     key, headers, payload, error_class, error_text, attempts, stream, requeue_seq"""
@@ -123,17 +126,18 @@ class DeadLetters:
         self._settings = settings
 
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
-        """Make the letters durable, all or none, before this returns. Idempotent.
+        """Make the letters durable before this returns, a piece in each transaction. Idempotent.
+
+        A flush may bring 100,000 of them: in one transaction they could take longer than a statement may, each time.
 
         Raises:
             ServerMissing: PostgreSQL is down; the caller waits and repeats, and acknowledges nothing
             meanwhile.
         """
-        if not letters:
-            return
         with postgres.translated(self._settings):
-            async with self._pool.acquire() as connection, connection.transaction():
-                await bury(connection, letters)
+            for piece in _pieces(letters):
+                async with self._pool.acquire() as connection, connection.transaction():
+                    await bury(connection, piece)
 
     async def recovered(self, told: Sequence[Recovered]) -> int:
         """Say that requeued letters have had their effect, before they are acknowledged; how many that was news of.
@@ -179,6 +183,21 @@ def headers_json(headers: Sequence[tuple[str, bytes]]) -> str:
 def headers_of(column: str) -> tuple[tuple[str, bytes], ...]:
     """Headers as they were, from the column's text."""
     return tuple((name, value.encode("utf-8", "surrogateescape")) for name, value in json.loads(column))
+
+
+def _pieces(letters: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
+    """The letters in pieces of at most PIECE_LETTERS, and of PIECE_BYTES where one letter has not more."""
+    piece: list[DeadLetter] = []
+    piece_bytes = 0
+    for letter in letters:
+        letter_bytes = len(letter.payload)
+        if piece and (len(piece) == PIECE_LETTERS or piece_bytes + letter_bytes > PIECE_BYTES):
+            yield piece
+            piece, piece_bytes = [], 0
+        piece.append(letter)
+        piece_bytes += letter_bytes
+    if piece:
+        yield piece
 
 
 def _values(letter: DeadLetter) -> tuple[object, ...]:

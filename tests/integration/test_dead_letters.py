@@ -11,7 +11,7 @@ import pytest
 from contracts.errors import ServerMissing
 from runtime.settings import PostgresSettings, Settings
 from streams import postgres
-from streams.dead_letters import DeadLetter, DeadLetters, bury, headers_of
+from streams.dead_letters import PIECE_BYTES, PIECE_LETTERS, DeadLetter, DeadLetters, bury, headers_of
 from tests.support.aio import run
 
 RECORD = DeadLetter(
@@ -80,6 +80,19 @@ def test_burying_again_counts_an_attempt_and_makes_no_second_letter(settings: Se
         rows = await connection.fetch("SELECT * FROM headrace.dead_letter ORDER BY source")
         assert [row["attempts"] for row in rows] == [7, 3]
         assert all(row["last_at"] > row["first_at"] for row in rows)
+
+    buried(settings, body)
+
+
+def test_a_flood_of_letters_is_buried_a_piece_in_each_transaction(settings: Settings):
+    """All in one would take longer than a statement may, and be repeated in vain for ever."""
+    flood = [replace(RECORD, offset=n) for n in range(2 * PIECE_LETTERS + 1)]
+    heavy = [replace(RECORD, offset=-n, payload=b"x" * (PIECE_BYTES // 2 + 1)) for n in (1, 2)]
+
+    async def body(letters: DeadLetters, connection: asyncpg.Connection) -> None:
+        await letters.bury([*flood, *heavy])
+        pieces = await connection.fetch("SELECT count(*) FROM headrace.dead_letter GROUP BY xmin ORDER BY min(id)")
+        assert [row[0] for row in pieces] == [PIECE_LETTERS, PIECE_LETTERS, 2, 1]
 
     buried(settings, body)
 
