@@ -1,7 +1,7 @@
 // The operators' page of dead letters: what failed, what is on its way back, each letter with its bytes and history.
 
 import { get, post } from "./control.js";
-import { age, byId, count, element, setText } from "./format.js";
+import { age, byId, count, element, indented, setText } from "./format.js";
 import * as session from "./session.js";
 
 const EVERY_MS = 2000;
@@ -105,7 +105,7 @@ function requeueRow(one) {
 
 function showLike(group) {
   const fields = byId("filter").elements;
-  for (const name of ["state", "source", "reason"]) fields[name].value = group[name];
+  for (const name of ["state", "source", "stream", "reason"]) fields[name].value = group[name];
   for (const name of ["tenant", "type"]) fields[name].value = "";
   find().catch(failed);
   byId("found-title").scrollIntoView({ block: "start" });
@@ -173,7 +173,7 @@ async function openLetter(id) {
 function readable(letter) {
   if (letter.payload === undefined) return `${letter.payload_bytes} bytes that are no text; base64:\n${letter.payload_base64}`;
   try {
-    return JSON.stringify(JSON.parse(letter.payload), null, 2);
+    return indented(letter.payload);
   } catch {
     return letter.payload;
   }

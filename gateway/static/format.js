@@ -44,6 +44,25 @@ export function setText(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
 
+/** JSON with line breaks; texts, numbers and repeated keys as they stand, which a parser would not keep. Throws for no JSON. */
+export function indented(text) {
+  JSON.parse(text);
+  let made = "";
+  let before = "";
+  let depth = 0;
+  for (const [token] of text.matchAll(/"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]|[^\s{}[\],:"]+/g)) {
+    const closes = token === "}" || token === "]";
+    const opened = before === "{" || before === "[";
+    if (closes) depth -= 1;
+    if (before === "," || opened !== closes) made += `\n${"  ".repeat(depth)}`;
+    else if (before === ":") made += " ";
+    if (token === "{" || token === "[") depth += 1;
+    made += token;
+    before = token;
+  }
+  return made;
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** An empty sparkline; draw() fills it. Decorative: the number beside it says the same. */
