@@ -116,7 +116,7 @@ class DegradationBoard:
         field = f"{_PROCESS}{process}" if process else ""
         args: list[str | bytes | int] = [field, json.dumps(said or {}), self._stale_ms, _FORGET_MS, OVERRIDE]
         answer = await self._redis.script(_EXCHANGE, [self._key], args)
-        now_ms, parts = int(answer[0]), [part.decode() for part in answer[1:]]
+        now_ms, parts = int(answer[0]), [part.decode("utf-8", "backslashreplace") for part in answer[1:]]
         override, processes = None, {}
         for name, at_ms, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
             found = _parsed(text)
@@ -222,7 +222,8 @@ class Degradation:
             if not self._away and self._signals is not None:
                 _log.warning("the level of degradation is this process' own", error=str(error))
             self._away = True
-            self._heard = Heard(self._clock.wall_s(), {}, self._heard.override)
+            now_s, word = self._clock.wall_s(), self._heard.override
+            self._heard = Heard(now_s, {}, word if word is not None and now_s < word.until_s else None)
             self._lag_s = 0.0
         self._take(in_force([self._standing.level, *self._heard.levels], self._heard.override, self._heard.now_s))
 

@@ -263,8 +263,8 @@ def _fields(flat: list[bytes] | dict[bytes, bytes]) -> dict[str, bytes]:
 
 
 def pairs(answer: list[bytes] | dict[bytes, bytes]) -> dict[str, str]:
-    """A hash's fields as text."""
-    return {name: value.decode() for name, value in _fields(answer).items()}
+    """A hash's fields as text; bytes that are no UTF-8 come as escapes, and stop nobody."""
+    return {name: value.decode("utf-8", "backslashreplace") for name, value in _fields(answer).items()}
 
 
 def _text(value: bytes | str) -> str:

@@ -1,7 +1,8 @@
 """What every process' policies do now, in one place, and what operators told them to do.
 
 Each process writes its state once a second, so that any gateway can show all of them (/v1/reliability), and reads the
-modes that operators set for breakers by name. While Redis is away, states grow old, and modes stay as they are.
+modes that operators set for breakers by name. While Redis is away, states grow old, and the words heard last hold
+until they end.
 
     {<prefix>:reliability}:states   hash: process -> JSON, see reliability.registry
     {<prefix>:reliability}:words    hash: breaker -> JSON of an operator's word
@@ -72,8 +73,12 @@ class ReliabilityBoard:
         """Operators' words that hold now, by breaker; one that this build does not know is passed over."""
         found = pairs(await self._redis.call("HGETALL", self._words))
         words = {name: _word(text) for name, text in found.items()}
+        return self.that_hold({name: word for name, word in words.items() if word is not None})
+
+    def that_hold(self, words: dict[str, Word]) -> dict[str, Word]:
+        """Those of `words` that have not ended by now."""
         now_s = self._clock.wall_s()
-        return {name: word for name, word in words.items() if word is not None and word.until_s > now_s}
+        return {name: word for name, word in words.items() if word.until_s > now_s}
 
     async def say(self, breaker: str, mode: Mode, *, seconds: float, by: str, why: str) -> None:
         """Set the mode of all breakers of this name for so long; it takes the place of the word before."""
@@ -104,27 +109,35 @@ class ReliabilityReport:
     def __init__(self, board: ReliabilityBoard, reliability: Reliability) -> None:
         self._board = board
         self._reliability = reliability
+        self._words: dict[str, Word] = {}
         self._silent = False
 
     async def run(self) -> None:
         """Write and read once a second; ends by cancellation only, and then takes its state away."""
         try:
             while True:
-                await self._round()
+                await self.round()
                 await asyncio.sleep(EVERY_S)
         finally:
             await self._leave()
 
-    async def _round(self) -> None:
+    async def round(self) -> None:
+        """Read and write once; waits for Redis at most two of its command timeouts."""
         try:
-            words = await self._board.words()
-            self._reliability.override({name: word.mode for name, word in words.items()})
+            self._words = await self._board.words()
+            self._obey()
             await self._board.write(self._reliability.process, self._reliability.as_json())
             self._silent = False
         except ServerMissing as error:
+            self._obey()
             if not self._silent:
                 _log.warning("state of breakers not told", error=str(error))
             self._silent = True
+
+    def _obey(self) -> None:
+        """Take the words heard last that have not ended: one that ends must not wait for Redis."""
+        holding = self._board.that_hold(self._words)
+        self._reliability.override({name: word.mode for name, word in holding.items()})
 
     async def _leave(self) -> None:
         try:

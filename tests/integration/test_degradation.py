@@ -162,6 +162,9 @@ def test_without_redis_a_process_goes_by_itself_and_keeps_to_the_word_it_heard(s
             alone = Process(settings, gone, "gateway:b")
             alone.pressure = 2.0
             assert await alone.after(3) == Level.NO_BACKGROUND
+            one.clock.advance(3600)
+            assert await one.after(1) == Level.NO_BACKGROUND
+            assert one.ladder.why() == "shed_ratio"
             await gone.close()
 
     run(body())
@@ -173,6 +176,8 @@ def test_words_that_nobody_can_read_are_passed_over(settings: Settings):
             key = f"{settings.prefix}:degradation"
             ends_ms = int(1000 * SystemClock().wall_s()) + 60_000
             for field, text in (
+                ("process:w", b"1|\xff"),
+                ("process:v", b"%d|\xff" % (ends_ms - 60_000)),
                 ("process:x", "nonsense"),
                 ("process:y", f"{ends_ms}|[1]"),
                 ("override", f"{ends_ms}|{{"),

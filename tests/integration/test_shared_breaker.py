@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from headrace import embedded
 from reliability.breaker import Breaker
 from reliability.breaker_machine import Mode, State
 from reliability.registry import Reliability
-from runtime.clock import SystemClock
+from runtime.clock import ManualClock, SystemClock
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from streams.redis_log import RedisLog
@@ -242,6 +243,43 @@ def test_an_operators_word_reaches_every_process_and_ends_by_itself_and_its_stat
         finally:
             await ended(report)
         assert await board.read() == []
+        await redis.close()
+
+    run(body())
+
+
+def test_an_operators_word_ends_by_itself_also_while_redis_is_away(settings: Settings):
+    async def body() -> None:
+        clock = ManualClock(datetime.now(UTC))
+        redis = RedisLog(settings.redis, settings.prefix, client_name="test")
+        board = ReliabilityBoard(redis, settings.prefix, clock)
+        nowhere = settings.redis.model_copy(update={"url": "redis://127.0.0.1:1/0"})
+        gone = RedisLog(nowhere, settings.prefix, client_name="test")
+        reliability = Reliability(settings, "worker-1", clock, Metrics())
+        breaker = reliability.dependency("adapter").breaker
+        await board.say("adapter", Mode.FORCED_OPEN, seconds=60, by="ann", why="test")
+        report = ReliabilityReport(board, reliability)
+        await report.round()
+        report._board = ReliabilityBoard(gone, settings.prefix, clock)
+        clock.advance(59)
+        await report.round()
+        assert breaker.state is State.FORCED_OPEN
+        clock.advance(2)
+        await report.round()
+        assert breaker.as_json()["state"] == "closed"
+        await redis.close()
+        await gone.close()
+
+    run(body())
+
+
+def test_what_is_no_text_in_redis_is_passed_over_and_stops_nobody(settings: Settings):
+    async def body() -> None:
+        redis = RedisLog(settings.redis, settings.prefix, client_name="test")
+        board = ReliabilityBoard(redis, settings.prefix, SystemClock())
+        for kind in ("states", "words"):
+            await redis.call("HSET", f"{{{settings.prefix}:reliability}}:{kind}", "x", b"\xff\xfe")
+        assert await board.as_json() == {"processes": [], "operators": {}}
         await redis.close()
 
     run(body())
