@@ -195,6 +195,7 @@ class Relay:
     async def _publish_until(self, stop: asyncio.Event) -> None:
         failures = empty_polls = 0
         while not stop.is_set():
+            fresh_id = self._plan.fresh_id
             try:
                 if failures:
                     await self._settle()
@@ -208,7 +209,8 @@ class Relay:
             failures = 0
             self._health.set_ready(_READY, ok=True)
             empty_polls = 0 if done else empty_polls + 1
-            if not done:
+            # A stretch of history without a waiting row is no reason to rest.
+            if not done and not (self._plan.in_history and self._plan.fresh_id > fresh_id):
                 await self._rest(empty_polls)
 
     async def _settle(self) -> None:

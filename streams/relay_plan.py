@@ -7,7 +7,9 @@ the table is looked at in three lanes:
     0 ........... sweep ........... late_from_id ....... late ....... fresh_id ....... fresh .......
 
     fresh   every poll. Up to `fresh_id`, every row was dealt with, and no id can appear any more: an event must not be
-            published while an earlier one of its aggregate has an id that nobody can see yet.
+            published while an earlier one of its aggregate has an id that nobody can see yet. A history that is longer
+            than STRETCH_IDS (the first start of all, ids that went back) is passed stretch by stretch: one look at all
+            of it may take longer than a statement may.
     late    every 250 ms, at most 5 % of the time: ids younger than `young_s`, 50,000 at most, that committed late.
             Fewer where that takes more than 10 ms: a row on hold costs more to pass than one that is processed.
     sweep   every 10 s, at most 5 % of the time: one chunk of what is older, downwards, then from the top again: rows
@@ -39,7 +41,11 @@ LOOK_S = 0.01
 # A lane that took t rests for 19 t: one part in twenty of the time.
 _REST_RATIO = 19.0
 _SAMPLE_EVERY_S = 1.0
+# How many ids the fresh lane looks at in one statement where no more can appear: some seconds on a slow disk.
+STRETCH_IDS = 500_000
 _HIGHEST_ID = 2**63 - 1
+# As `settled_id`: not one id is known to be the last of its kind yet.
+_NOTHING_SETTLED = -1
 # An instant in the server, unless its process is suspended right there.
 SETTLE_S = 0.5
 SHARDS = 64
@@ -111,6 +117,11 @@ class ScanPlan:
     look_ids: int = MOST_IDS
 
     @property
+    def in_history(self) -> bool:
+        """Whether the fresh lane is far from where ids can appear, or cannot know yet."""
+        return self.settled_id == _NOTHING_SETTLED or self.settled_id > self.fresh_id + STRETCH_IDS
+
+    @property
     def late_from_id(self) -> int:
         """Where the late lane begins and the sweep ends."""
         return max(self.low_id, self.fresh_id - self.look_ids)
@@ -123,7 +134,7 @@ def start(low_id: int, now_s: float) -> ScanPlan:
         low_id,
         late_due_s=now_s + LATE_EVERY_S,
         sweep_due_s=now_s + SWEEP_EVERY_S,
-        settled_id=low_id,
+        settled_id=_NOTHING_SETTLED,
     )
 
 
@@ -135,7 +146,8 @@ def next_scan(plan: ScanPlan, now_s: float) -> Scan:
     if now_s >= plan.sweep_due_s and late_from_id > 0:
         upper = min(plan.sweep_from_id, late_from_id) or late_from_id
         return Scan(Lane.SWEEP, max(0, upper - plan.look_ids), upper)
-    return Scan(Lane.FRESH, plan.fresh_id, _HIGHEST_ID)
+    # Never past the end of a stretch that may hold a row of the same aggregate which is not dealt with.
+    return Scan(Lane.FRESH, plan.fresh_id, plan.fresh_id + STRETCH_IDS if plan.in_history else _HIGHEST_ID)
 
 
 def observe(plan: ScanPlan, scan: Scan, found: Found, now_s: float, young_s: float) -> ScanPlan:
@@ -152,7 +164,7 @@ def observe(plan: ScanPlan, scan: Scan, found: Found, now_s: float, young_s: flo
         # The newest rows were deleted, or ids begin anew (TRUNCATE ... RESTART IDENTITY, a restore): look everywhere.
         return start(0, now_s)
     plan = _settled(plan, found, now_s, young_s)
-    return _sampled(replace(plan, fresh_id=max(plan.fresh_id, min(plan.settled_id, _up_to(found)))), now_s)
+    return _sampled(replace(plan, fresh_id=max(plan.fresh_id, min(plan.settled_id, _up_to(scan, found)))), now_s)
 
 
 def shards_of(seen: Iterable[Seen]) -> list[int]:
@@ -204,8 +216,8 @@ def _resized(look_ids: int, took_s: float) -> int:
     return min(MOST_IDS, look_ids * 3 // 2) if took_s < LOOK_S else look_ids
 
 
-def _up_to(found: Found) -> int:
-    return found.top_id if found.first_id is None else found.first_id - 1
+def _up_to(scan: Scan, found: Found) -> int:
+    return min(found.top_id, scan.up_to_id) if found.first_id is None else found.first_id - 1
 
 
 def _settled(plan: ScanPlan, found: Found, now_s: float, young_s: float) -> ScanPlan:

@@ -24,8 +24,9 @@ class Table:
 
     order_of: dict[int, int] = field(default_factory=dict)
 
-    def insert(self, order: int = 0) -> None:
-        """A transaction of its own for each row, so that its number may be the row's id."""
+    def insert(self, order: int = 0, gap_ids: int = 0) -> None:
+        """A transaction of its own for each row, so that its number may be the row's id; `gap_ids` were rolled back."""
+        self.next_id += gap_ids
         self.open.add(self.next_id)
         self.order_of[self.next_id] = order
         self.next_id += 1
@@ -103,6 +104,7 @@ def test_every_committed_row_is_published_once_in_whatever_order_transactions_en
 orderly = st.lists(
     st.one_of(
         st.tuples(st.just("insert"), st.integers(0, 2)),
+        st.tuples(st.just("insert after a gap"), st.integers(0, 2)),
         st.tuples(st.just("commit"), st.integers(0, 20)),
         st.tuples(st.just("look"), st.integers(1, 6)),
     ),
@@ -116,13 +118,20 @@ def test_events_of_an_order_are_published_in_order_however_late_each_commits(act
     table, now_s = Table(), 0.0
     plan = relay_plan.start(0, now_s)
     for action, number in actions:
-        if action == "insert" and number not in {table.order_of[row] for row in table.open}:
-            table.insert(number)
+        if action.startswith("insert") and number not in {table.order_of[row] for row in table.open}:
+            table.insert(number, relay_plan.STRETCH_IDS if "gap" in action else 0)
         elif action == "commit":
             table.commit(number)
         elif action == "look":
             now_s += 0.05 * number
             plan, _ = look(plan, table, now_s, range(64))
+    while table.open:
+        table.commit(0)
+    for _ in range(4 * len(actions) + 20):
+        now_s, lane = now_s + 0.3, Lane.LATE
+        while lane is not Lane.FRESH:
+            plan, lane = look(plan, table, now_s, range(64))
+    assert not table.waiting
     for order in range(3):
         published = [row for row in table.published if table.order_of[row] == order]
         assert published == sorted(published)

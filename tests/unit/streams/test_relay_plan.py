@@ -94,5 +94,18 @@ def test_a_quiet_table_collects_no_samples():
     assert len(plan.samples) <= 2
 
 
+def test_a_history_of_any_length_is_passed_in_stretches_that_one_statement_can_look_at():
+    plan, top_id, now_s = relay_plan.start(0, 0.0), 100_000_000, 0.0
+    while plan.fresh_id < top_id:
+        plan = replace(plan, late_due_s=1e9, sweep_due_s=1e9)
+        scan = relay_plan.next_scan(plan, now_s)
+        assert scan.after_id == plan.fresh_id
+        assert min(scan.up_to_id, top_id) - scan.after_id <= relay_plan.STRETCH_IDS
+        now_s += 1.0
+        plan = relay_plan.observe(plan, scan, Found(top_id, None, 0.1, 9, 9), now_s, YOUNG_S)
+        assert now_s <= 2 + top_id / relay_plan.STRETCH_IDS
+    assert relay_plan.next_scan(plan, now_s) == (Lane.FRESH, top_id, 2**63 - 1)
+
+
 def test_shards_come_in_the_order_of_their_oldest_row():
     assert relay_plan.shards_of([Seen(1, 9, 0), Seen(2, 3, 0), Seen(3, 9, 0)]) == [9, 3]
