@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from streams.outbox_table import SHARD
+from streams.outbox_table import ALREADY_HELD, INTO_HOLD, SHARD
 from streams.relay_fate import Aggregate, Ahead, Ground, Place
 from streams.relay_plan import Seen
 
@@ -67,13 +67,10 @@ SELECT 'first_stop', w.*, first.*, false FROM wanted w CROSS JOIN LATERAL (
     WHERE s.aggregate_type = w.aggregate_type AND s.aggregate_id = w.aggregate_id AND s.outbox_id <> ALL($1)
     ORDER BY s.outbox_id LIMIT 1) AS first"""
 _HOLD = f"""
-INSERT INTO headrace.hold
-    (outbox_id, created_at, shard, aggregate_type, aggregate_id, payload_bytes, tenant_id, blocked)
+{INTO_HOLD}
 SELECT o.id, o.created_at, {SHARD}, o.aggregate_type, o.aggregate_id, octet_length(o.payload::text), w.queue, w.blocked
 FROM unnest($1::bigint[], $2::text[], $3::boolean[]) AS w(id, queue, blocked) JOIN outbox o USING (id)
-ON CONFLICT (outbox_id) DO UPDATE SET created_at = excluded.created_at, shard = excluded.shard,
-    aggregate_type = excluded.aggregate_type, aggregate_id = excluded.aggregate_id,
-    payload_bytes = excluded.payload_bytes, tenant_id = excluded.tenant_id, blocked = excluded.blocked"""  # noqa: S608  # constants
+{ALREADY_HELD}"""  # noqa: S608  # constants
 _STOP = f"""
 INSERT INTO headrace.stop (outbox_id, created_at, shard, aggregate_type, aggregate_id, policy)
 SELECT o.id, o.created_at, {SHARD}, o.aggregate_type, o.aggregate_id, w.policy

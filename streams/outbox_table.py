@@ -55,6 +55,11 @@ _WAITING = f"""
 SELECT count(*) AS rows, coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_s
 FROM (SELECT o.created_at FROM outbox o WHERE o.processed IS NOT TRUE AND o.id > $1::bigint AND {_NOT_HELD}
     ORDER BY o.id LIMIT $2) AS waiting"""  # noqa: S608  # only constants of this module
+INTO_HOLD = """INSERT INTO headrace.hold
+    (outbox_id, created_at, shard, aggregate_type, aggregate_id, payload_bytes, tenant_id, blocked)"""
+ALREADY_HELD = """ON CONFLICT (outbox_id) DO UPDATE SET created_at = excluded.created_at, shard = excluded.shard,
+    aggregate_type = excluded.aggregate_type, aggregate_id = excluded.aggregate_id,
+    payload_bytes = excluded.payload_bytes, tenant_id = excluded.tenant_id, blocked = excluded.blocked"""
 # Rows that somebody else claims meanwhile wait for this transaction, then find them on hold.
 _REARM = f"""
 WITH armed AS (
@@ -63,12 +68,9 @@ WITH armed AS (
     RETURNING o.id, o.created_at, {SHARD} AS shard, o.aggregate_type, o.aggregate_id,
         octet_length(o.payload::text) AS payload_bytes
 )
-INSERT INTO headrace.hold
-    (outbox_id, created_at, shard, aggregate_type, aggregate_id, payload_bytes, tenant_id, blocked)
+{INTO_HOLD}
 SELECT id, created_at, shard, aggregate_type, aggregate_id, payload_bytes, '', false FROM armed
-ON CONFLICT (outbox_id) DO UPDATE SET created_at = excluded.created_at, shard = excluded.shard,
-    aggregate_type = excluded.aggregate_type, aggregate_id = excluded.aggregate_id,
-    payload_bytes = excluded.payload_bytes, tenant_id = '', blocked = false
+{ALREADY_HELD}
 RETURNING outbox_id"""  # noqa: S608  # only constants of this module
 
 

@@ -55,6 +55,11 @@ end
 return 1"""
 
 
+async def any_waits(log: RedisLog, prefix: str, streams: Sequence[str]) -> bool:
+    """Whether any entry of these streams is parked: it is not in Kafka, though the position is past it."""
+    return bool(streams) and bool(await log.call("EXISTS", *(f"{prefix}:mirror:{name}:parked" for name in streams)))
+
+
 class Waiting(NamedTuple):
     """An entry and whose it is."""
 

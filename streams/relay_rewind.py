@@ -17,12 +17,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from contracts.names import Stream, redis_stream
-from runtime.lag import parse_stage, total
+from runtime.lag import parse_stage
 from runtime.logs import get_logger
-from streams import rewind_plan, rewind_table
+from streams import parked, rewind_plan, rewind_table
+from streams.redis_log import START
 from streams.rewind_plan import Note
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from runtime.clock import Clock
@@ -34,9 +36,8 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 NOTE_EVERY_S = 1.0
-# Parts of the lag that mirrors write, and how old what they say may be when it is true.
+# Parts of the lag that mirrors write.
 _MIRRORS = "mirror:"
-_TOLD_EVERY_S = 2.0
 
 
 class RelayRewind:
@@ -44,6 +45,7 @@ class RelayRewind:
 
     def __init__(self, settings: Settings, redis: RedisLog, metrics: RelayMetrics, clock: Clock) -> None:
         self._history_s = settings.relay.rewind_history_s
+        self._prefix = settings.prefix
         self._streams = {stream.value: redis_stream(settings.prefix, stream) for stream in Stream}
         self._redis = redis
         self._metrics = metrics
@@ -61,10 +63,12 @@ class RelayRewind:
         """
         await self._redis.trust("")
         run_id = await self._redis.run_id()
-        last_ids = await self._last_ids()
+        await self._redis.trust(run_id)
         async with connection.transaction():
             server = await rewind_table.locked_server(connection)
             known = await rewind_table.notes(connection)
+            # After the notes: another relay may have published and noted while this one waited.
+            last_ids = await self._last_ids()
             lost = [each.at for each in known if rewind_plan.went_back(each, last_ids)]
             since = rewind_plan.lost_since(known, last_ids) if lost or server.run_id != run_id else None
             if since is None:
@@ -75,7 +79,6 @@ class RelayRewind:
                 await rewind_table.drop(connection, lost)
                 self._tell(since, armed.rows, lost=bool(lost))
         self._noted = None
-        await self._redis.trust(run_id)
 
     async def note(self, connection: Connection) -> None:
         """Store a note when it is time.
@@ -91,7 +94,7 @@ class RelayRewind:
         last_ids = await self._last_ids()
         if self._noted is not None and rewind_plan.went_back(self._noted, last_ids):
             raise self._redis.missing("a stream has come less far than a second ago", "see who emptied it")
-        self._noted = Note(at, last_ids, await self._mirrored_to(at))
+        self._noted = Note(at, last_ids, await self._mirrored_to(at, last_ids))
         await rewind_table.keep(connection, self._noted)
         going = rewind_plan.superfluous(await rewind_table.times(connection), at, self._history_s)
         if going:
@@ -100,13 +103,14 @@ class RelayRewind:
     async def _last_ids(self) -> dict[str, str]:
         return dict(zip(self._streams, await self._redis.last_ids(list(self._streams.values())), strict=True))
 
-    async def _mirrored_to(self, at: datetime) -> datetime | None:
-        parts = (await self._redis.read_lag()).items()
-        stages = [parse_stage(text) for name, text in parts if name.startswith(_MIRRORS)]
-        if not any(stages):
+    async def _mirrored_to(self, at: datetime, last_ids: Mapping[str, str]) -> datetime | None:
+        parts = await self._redis.read_lag()
+        written = [name for name, last_id in last_ids.items() if last_id != START]
+        told = [parse_stage(parts.get(f"{_MIRRORS}{name}")) for name in written]
+        # Asked for after the lag: what was parked since then counts as waiting there.
+        if await parked.any_waits(self._redis, self._prefix, written):
             return None
-        behind = total(stages, self._clock.wall_s())
-        return at - rewind_plan.seconds(behind.oldest_s + _TOLD_EVERY_S)
+        return rewind_plan.mirrored_to(at, told, self._clock.wall_s())
 
     def _tell(self, since: datetime, rows: int, *, lost: bool) -> None:
         self._metrics.rewinds.inc()

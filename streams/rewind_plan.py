@@ -15,6 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runtime.lag import StageLag
 
 # A row is marked, by PostgreSQL's clock, after it is in Redis; this is for a clock that was set back, or another's.
 MARGIN = timedelta(seconds=2)
@@ -51,6 +55,21 @@ def lost_since(notes: Sequence[Note], last_ids: Mapping[str, str]) -> datetime |
     return since - MARGIN
 
 
+def mirrored_to(at: datetime, told: Sequence[StageLag | None], wall_s: float) -> datetime | None:
+    """Until when all that was published is in Kafka, as of `at`; None unless each stream's mirror has said so.
+
+    Args:
+        at: now, by PostgreSQL's clock.
+        told: what the mirror of each stream that was ever written said last.
+        wall_s: now, by the clock that mirrors tell the time by.
+    """
+    views = [each for each in told if each is not None]
+    if not views or len(views) < len(told):
+        return None
+    behind_s = max(max(0.0, wall_s - each.at_s) + each.oldest_s for each in views)
+    return at - timedelta(seconds=behind_s) - MARGIN
+
+
 def superfluous(times: Iterable[datetime], now: datetime, history_s: float) -> list[datetime]:
     """Which notes can go: older than the history, and of older minutes all but the first.
 
@@ -70,11 +89,6 @@ def superfluous(times: Iterable[datetime], now: datetime, history_s: float) -> l
         else:
             last_kept = at
     return going
-
-
-def seconds(count: float) -> timedelta:
-    """So many seconds, as PostgreSQL's times are told apart by."""
-    return timedelta(seconds=count)
 
 
 def place(entry_id: str) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from streams.outbox_table import ALREADY_HELD, INTO_HOLD, SHARD
 from streams.rewind_plan import Note
 
 if TYPE_CHECKING:
@@ -27,16 +28,24 @@ _BACK = "UPDATE headrace.scan_hint SET low_id = least(low_id, $1)"
 _LOWEST = """
 SELECT (SELECT min(least(lowest_id, lowest_id_before)) FROM headrace.shard) AS lowest,
     (SELECT coalesce(max(id), 0) FROM outbox) AS top"""
-# What was buried was never in Redis.
-_REARM = """
+# What was buried was never in Redis. A row that stands before held ones of its aggregate joins them: they are served
+# apart from the table, and must not go out before it.
+_REARM = f"""
 WITH armed AS (
     UPDATE outbox o SET processed = false, processed_at = NULL, updated_at = clock_timestamp()
     WHERE o.id > $1 AND o.id <= $2 AND o.processed IS TRUE AND o.processed_at > $3 AND NOT EXISTS (
         SELECT FROM headrace.dead_letter d
         WHERE d.outbox_id = o.id AND d.outbox_created_at = o.created_at AND d.state <> 'recovered')
-    RETURNING o.id
+    RETURNING o.id, o.aggregate_type, o.aggregate_id
+), held AS (
+    {INTO_HOLD}
+    SELECT o.id, o.created_at, {SHARD}, o.aggregate_type, o.aggregate_id, octet_length(o.payload::text), '', false
+    FROM armed JOIN outbox o USING (id) WHERE EXISTS (
+        SELECT FROM headrace.hold h WHERE h.aggregate_type = armed.aggregate_type
+            AND h.aggregate_id = armed.aggregate_id AND h.outbox_id > armed.id)
+    {ALREADY_HELD}
 )
-SELECT count(*) AS rows, min(id) AS first_id FROM armed"""
+SELECT count(*) AS rows, min(id) AS first_id FROM armed"""  # noqa: S608  # only constants of this module
 
 
 class Server(NamedTuple):

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.lag import StageLag
 from streams import rewind_plan
 from streams.rewind_plan import COARSE_S, FINE, MARGIN, Note
 
@@ -50,6 +51,20 @@ def test_what_is_in_kafka_for_certain_does_not_come_again():
     assert rewind_plan.lost_since(known, {"orders": "0-0"}) == later - timedelta(seconds=3) - MARGIN
     assert rewind_plan.lost_since(known, {"orders": "9-0"}) == later - MARGIN
     assert rewind_plan.lost_since([], {"orders": "0-0"}) is None
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=6), st.integers(0, 6))
+def test_what_a_mirror_may_not_have_read_since_it_last_spoke_is_not_in_kafka(
+    views: list[tuple[float, float]], silent: int
+):
+    """Each view is as many seconds old, and its oldest entry had waited for as long then."""
+    now_s = START.timestamp()
+    told = [StageLag(1 if oldest_s else 0, oldest_s, now_s - age_s) for age_s, oldest_s in views]
+    until = rewind_plan.mirrored_to(START, told, now_s)
+    assert until is not None
+    assert all((START - until).total_seconds() > age_s + oldest_s for age_s, oldest_s in views)
+    assert rewind_plan.mirrored_to(START, [*told[:silent], None, *told[silent:]], now_s) is None
+    assert rewind_plan.mirrored_to(START, [], now_s) is None
 
 
 def test_a_stream_that_is_not_there_any_more_went_back():
