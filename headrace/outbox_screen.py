@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from headrace.letter_screen import age
+from streams.outbox_state import COUNTED_ROWS
 
 if TYPE_CHECKING:
     from streams.outbox_state import OutboxState, Stop
@@ -63,10 +64,10 @@ def state(found: OutboxState, now: datetime) -> Rows:
     """One line for each fact."""
     rewound = f"{found.rewinds:,}" + (f", last {age(found.rewound_at, now)}" if found.rewound_at else "")
     return [
-        ("waiting to be published", f"{found.waiting_rows:,}"),
+        ("waiting to be published", _count(found.waiting_rows)),
         ("the oldest of them", f"{found.oldest_s:,.1f} s"),
-        ("on hold for their tenant", f"{found.held_rows:,}"),
-        ("on hold behind a dead letter", f"{found.blocked_rows:,}"),
+        ("on hold for their tenant", _count(found.held_rows)),
+        ("on hold behind a dead letter", _count(found.blocked_rows)),
         ("Redis was exchanged", rewound),
         ("Redis was last looked at", _age(found.noted_at, now) or "never: no relay has run"),
     ]
@@ -77,6 +78,10 @@ def as_json(facts: OutboxState | Stop | Move | TenantState) -> dict[str, object]
     return {
         name: value.isoformat() if isinstance(value, datetime) else value for name, value in facts._asdict().items()
     }
+
+
+def _count(rows: int) -> str:
+    return f"{rows:,}" if rows < COUNTED_ROWS else f"{COUNTED_ROWS - 1:,} or more"
 
 
 def _age(at: datetime | None, now: datetime) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -58,7 +58,7 @@ class RelaySettings(Group):
         description="Most rows a second published for one tenant, by all relays together; what is over waits, in "
         "order. 0 (default) switches quotas off for tenants that `tenant_quotas` does not name.",
     )
-    tenant_quotas: dict[str, float] = Field(
+    tenant_quotas: dict[str, Annotated[float, Field(ge=0, le=1_000_000)]] = Field(
         default={},
         description="Rows a second of single tenants, instead of `tenant_rows_per_s`; 0 is no limit. To stop a tenant "
         "use `headrace tenants pause`.",

@@ -154,9 +154,12 @@ async def lock_aggregate(connection: Connection, aggregate_type: str, aggregate_
 
 
 def with_traceparent(payload: str, traceparent: str) -> str:
-    """The payload, a JSON object, with `meta.traceparent` set."""
+    """The payload, a JSON object, with `meta.traceparent` set; as it is when its `meta` is something else."""
     document = json.loads(payload)
-    document["meta"] = {**(document.get("meta") or {}), "traceparent": traceparent}
+    meta = document.get("meta") or {}
+    if not isinstance(meta, dict):
+        return payload
+    document["meta"] = {**meta, "traceparent": traceparent}
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -1,7 +1,8 @@
 """Delete processed rows from the outbox once they are old enough. Off unless `relay.purge_after_hours` says so.
 
 The outbox belongs to the ordering product, so nothing is deleted by default. It walks up from the lowest id, a thousand
-rows a transaction, at most 5 % of the time, until it meets a piece without any old row; a minute later it begins again.
+rows a transaction, at most 5 % of the time, until it meets a piece that was written lately; a minute later it begins
+again.
 What stays whatever its age: rows that wait or are on hold, rows with an open dead letter (a requeue publishes the row
 itself), and the row with the highest id (a relay takes a highest id that falls for a table that begins anew).
 """
@@ -33,7 +34,8 @@ _ONE_AT_A_TIME = int.from_bytes(b"hr-purge", "big", signed=True)
 
 _PURGE = """
 WITH chunk AS (
-    SELECT id, created_at, coalesce(processed AND processed_at < clock_timestamp() - $3::interval, false) AS old
+    SELECT id, created_at, created_at < clock_timestamp() - $3::interval AS written_before,
+        coalesce(processed AND processed_at < clock_timestamp() - $3::interval, false) AS old
     FROM outbox WHERE id > $1::bigint ORDER BY id LIMIT $2
 ), gone AS (
     DELETE FROM outbox o USING chunk WHERE o.id = chunk.id AND chunk.old AND o.processed
@@ -42,12 +44,12 @@ WITH chunk AS (
                 AND d.state IN ('dead', 'requeued'))
     RETURNING o.id
 )
-SELECT (SELECT max(id) FROM chunk) AS last_id, (SELECT count(*) FROM chunk WHERE old) AS old_rows,
+SELECT (SELECT max(id) FROM chunk) AS last_id, (SELECT count(*) FROM chunk WHERE written_before) AS old_rows,
     (SELECT count(*) FROM gone) AS deleted"""
 
 
 class Purged(NamedTuple):
-    """One piece: the highest id looked at (None: the table ends before), how many rows were old, and how many went."""
+    """One piece: its highest id (None: the table ends before), how many rows were written long ago, how many went."""
 
     last_id: int | None
     old_rows: int

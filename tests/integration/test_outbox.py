@@ -100,6 +100,16 @@ def test_the_trace_context_rides_in_the_payload(settings: Settings):
     connected(settings, body)
 
 
+def test_an_event_whose_meta_is_no_object_keeps_it_and_goes_without_a_trace(settings: Settings):
+    async def body(connection: asyncpg.Connection) -> None:
+        text = payload("7", meta="by hand")
+        async with connection.transaction():
+            row = await append_order(connection, text, traceparent=TRACE)
+        assert row.payload == text
+
+    connected(settings, body)
+
+
 def test_the_bell_rings_after_the_commit_and_not_before(settings: Settings):
     async def body(connection: asyncpg.Connection) -> None:
         redis = RedisLog(settings.redis, settings.prefix, client_name="test")

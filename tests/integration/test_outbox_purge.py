@@ -21,7 +21,11 @@ async def purged(b: Bench, hours: float = 1.0) -> int:
 
 
 async def grow_old(b: Bench, where: str = "true") -> None:
-    await b.connection.execute(f"UPDATE outbox SET processed_at = processed_at - interval '2 hours' WHERE {where}")  # noqa: S608
+    older = "created_at = created_at - interval '2 hours', processed_at = processed_at - interval '2 hours'"
+    await b.connection.execute(f"UPDATE outbox SET {older} WHERE {where}")  # noqa: S608
+    await b.connection.execute(
+        "UPDATE headrace.dead_letter d SET outbox_created_at = o.created_at FROM outbox o WHERE o.id = d.outbox_id"
+    )
 
 
 async def left(b: Bench) -> list[int]:
@@ -50,6 +54,18 @@ def test_young_and_waiting_rows_and_those_with_an_open_letter_stay(settings: Set
         assert await purged(b) == 1
         assert await left(b) == [bad, young, waiting]
         assert old not in await left(b)
+
+    stepped(settings, body)
+
+
+def test_rows_that_have_waited_for_long_do_not_keep_later_ones_from_being_deleted(settings: Settings):
+    async def body(b: Bench) -> None:
+        await fill(settings.postgres.url, CHUNK_ROWS)
+        old, last = [await insert(b.connection, payload()) for _ in range(2)]
+        await b.connection.execute("UPDATE outbox SET processed = true, processed_at = now() WHERE id = $1", old)
+        await grow_old(b, f"id <= {old}")
+        assert await purged(b) == 1
+        assert await left(b) == [*range(1, CHUNK_ROWS + 1), last]
 
     stepped(settings, body)
 

@@ -32,3 +32,9 @@ def test_the_quota_of_a_tenant_is_its_own_before_the_common_one():
     assert [relay.quota_of(tenant) for tenant in "abc"] == [0.0, 5.0, 10.0]
     assert relay.has_quotas
     assert not RelaySettings(tenant_quotas={"a": 0.0}).has_quotas
+
+
+@pytest.mark.parametrize("rate", [-1.0, float("inf"), float("nan"), 1e9])
+def test_a_quota_that_no_bucket_can_hold_is_refused_with_its_tenants_name(rate: float):
+    with pytest.raises(ValidationError, match=r"tenant_quotas\.a"):
+        RelaySettings(tenant_quotas={"a": rate})
