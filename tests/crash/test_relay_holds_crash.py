@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from functools import partial
 
 import asyncpg
 import pytest
@@ -18,6 +20,7 @@ from tests.support.aio import run
 from tests.support.outbox import CLEAN, entries, fill, insert, payload
 
 ROWS = 400
+HELD = 60
 
 
 def asked(settings: Settings, question: Callable[[asyncpg.Connection], Awaitable[object]]) -> object:
@@ -90,25 +93,21 @@ def test_three_relays_that_are_killed_while_a_tenant_is_paused_and_resumed_keep_
         return found
 
     async def write(connection: asyncpg.Connection) -> None:
-        for number in range(120):
+        for number in range(2 * HELD):
             tenant = "ab"[number % 2]
             await insert(connection, payload(f"{tenant}{number % 6}", tenant_id=tenant), f"{tenant}{number % 6}")
 
-    for number in range(5):
-        with (
-            relay(settings, "none", 1, **share) as one,
-            relay(settings, "none", 1, **share),
-            relay(settings, "none", 1, **share),
-        ):
-            if number % 2:
-                asked(settings, lambda c: tenants.resume(c, "a", why="a test", by="me"))
-            else:
-                asked(settings, lambda c: tenants.pause(c, "a", why="a test", by="me"))
+    with ExitStack() as stack:
+        relays = [stack.enter_context(relay(settings, "none", 1, **share)) for _ in range(3)]
+        for number in range(6):
+            move = tenants.resume if number % 2 else tenants.pause
+            asked(settings, partial(move, tenant_id="a", why="a test", by="me"))
             asked(settings, write)
-            run(asyncio.sleep(1.5))
-            one.kill()
-    asked(settings, lambda c: tenants.resume(c, "a", why="a test", by="me"))
-    with relay(settings, "none"):
+            if not number:
+                until(lambda: held(settings) == HELD)
+            run(asyncio.sleep(0.7))
+            relays[number % 3].kill()
+            relays[number % 3] = stack.enter_context(relay(settings, "none", 1, **share))
         assert drained(settings) == CLEAN
     assert all(ids == sorted(ids) for ids in run(orders()).values())
-    assert count(settings) == 600
+    assert count(settings) == 6 * 2 * HELD
