@@ -40,7 +40,7 @@ class Work:
         self._unexpired: list[NewEntry] = []
 
     async def deal_with(self, connection: Connection, lane: Lane, seen: Sequence[Seen], now: Look, limit: int) -> int:
-        """Publish, bury or hold the rows seen whose shards are free; for how many of them something has changed.
+        """Publish, bury or hold the rows seen whose shards are free; for how many something has changed since.
 
         Args:
             connection: with no open transaction.
@@ -67,9 +67,10 @@ class Work:
             if settings.wait_disk_ms and published:
                 await self._redis.wait_for_disk(settings.wait_disk_ms)
             await self._keep(connection, batch)  # step 5
-            # Somebody deleted them, or marked them by hand.
-            gone = set(ids) - {row.id for row in rows} if lane is Lane.HELD else set()
-            await hold_table.release(connection, sorted(gone))
+            # Another relay was quicker; or somebody deleted them, or marked them by hand.
+            gone = set(ids) - {row.id for row in rows}
+            if lane is Lane.HELD:
+                await hold_table.release(connection, sorted(gone))
             await outbox_table.mark(connection, batch.done, shards, settings.rewind_history_s)  # step 6
         self._unexpired += batch.entries
         self._count(lane, batch, published, published_s)
