@@ -8,8 +8,10 @@ One event, and what bounds it:
 
     pools.io (adapter.pool: calls under way) -> deadline -> retry, within seconds -> breaker -> timeout of a try -> POST
 
-What that does not achieve is tried again later, in minutes (adapter.retries), or becomes a dead letter. An event is
-told at least once, with an Idempotency-Key that stays the same: an endpoint that honours it has each effect once.
+Nothing is shed or limited here: what the log holds is waited for by nobody, and quotas (adapter.retries) leave events
+waiting before a call is begun. What the rest does not achieve is tried again later, in minutes (adapter.retries), or
+becomes a dead letter. An event is told at least once, with an Idempotency-Key that stays the same: an endpoint that
+honours it has each effect once.
 """
 
 from __future__ import annotations
@@ -25,7 +27,6 @@ from agents.effect import Dead, Done, Reason
 from agents.effect_agent import attach
 from contracts.errors import ContractError, HeadraceError
 from contracts.names import Consumer, Topic
-from reliability.call import Priority
 from reliability.pools.io import IoPool
 
 if TYPE_CHECKING:
@@ -95,13 +96,7 @@ class OrdersToShop:
         if self._settings.statuses and request.status not in self._settings.statuses:
             return Done()
         client = await self._opened()
-        call = partial(
-            self._stack.call,
-            partial(client.post, request),
-            idempotent=self._settings.idempotent,
-            priority=Priority.CRITICAL,
-            key=request.tenant_id,
-        )
+        call = partial(self._stack.call, partial(client.post, request), idempotent=self._settings.idempotent)
         try:
             await self._pool.run(call, name=TASK)
         except HeadraceError as error:

@@ -10,7 +10,8 @@ Where it stands: `agents.adapter_http` asks for each answer; `agents.adapter` as
 | 429, 503 and others with Retry-After        | later, as asked      | sick    | yes, if soon enough    |
 | 408, 425, 5xx                               | later                | sick    | yes                    |
 | 409, 423: it works on this key, or a lock   | later                | well    | no                     |
-| 3xx, 401, 403, 405, 407, 421, 501, 505, 511 | later                | sick    | no: settings are wrong |
+| 101, 3xx, 401, 403, 405, 407, 421, 501,     | later                | sick    | no: settings are wrong |
+| 505, 511                                    |                      |         |                        |
 | 404: no such endpoint, or no such order     | later                | unknown | no                     |
 | any other 4xx                               | dead                 | well    | no                     |
 | refused by our own policies (breaker, ...)  | later, not counted   |         |                        |
@@ -37,7 +38,7 @@ from contracts.endpoint_errors import (
 )
 from contracts.errors import HeadraceError, Kind, shown
 from reliability.fault import UNREACHED, Fault, Health, by_type
-from reliability.pools.errors import PoolError
+from reliability.pools.errors import PoolClosed, PoolError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +54,7 @@ _MOVED = range(300, 400)
 _BUSY = frozenset({408, 425, 429})
 _HELD = frozenset({409, 423})
 _NO_CREDENTIALS = frozenset({401, 403, 407})
-_NO_SUCH_PLACE = frozenset({404, 405, 421, 501, 505, 511})
+_NO_SUCH_PLACE = frozenset({101, 404, 405, 421, 501, 505, 511})
 _NOT_FOUND, _TOO_MANY, _UNAVAILABLE, _SERVER_ERRORS = 404, 429, 503, 500
 
 
@@ -115,15 +116,16 @@ def classify(error: Exception) -> Fault:
 def outcome_of(error: HeadraceError, *, idempotent: bool) -> Outcome:
     """What becomes of the event after a call that failed for good, as far as the stack is concerned."""
     reason = Reason.of(error)
-    if isinstance(error, CallRefused | PoolError | EndpointUnreachable):
-        return RetryLater(reason, getattr(error, "retry_after_s", None), spends=False)
-    if isinstance(error, AnswerBroken | CallTimeout) and not idempotent:
+    cut = isinstance(error, PoolClosed) and error.begun
+    if (cut or isinstance(error, AnswerBroken | CallTimeout)) and not idempotent:
         unknown = OutcomeUnknown(
             getattr(error, "endpoint", "the endpoint"),
             f"may have acted: {error}; it cannot tell a repeat (adapter.idempotent is false), so look there, then "
             "requeue or discard this event",
         )
         return Dead(Reason.of(unknown))
+    if isinstance(error, CallRefused | PoolError | EndpointUnreachable):
+        return RetryLater(reason, getattr(error, "retry_after_s", None), spends=False)
     if error.kind is Kind.TRANSIENT:
         return RetryLater(reason, getattr(error, "retry_after_s", None))
     return Dead(reason)

@@ -12,6 +12,8 @@ decide about another try; `agents.adapter_answer` judges the answer. What is dif
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
 
 USER_AGENT = "headrace-adapter"
 _PIECE_BYTES = 16_384
+# The share of a try's time that its connection may take: a try that ends before it has one has told nobody, and the
+# connection's own limit is what knows that.
+CONNECT_RATIO = 0.9
+_QUERY = re.compile(r"\?[^\s'\"]*")
 
 # True: those that the system trusts.
 Trust = ssl.SSLContext | bool
@@ -82,7 +88,11 @@ class ShopClient:
         headers = request.headers | {"Headrace-Try": str(which.number)}
         try:
             async with self._session.post(
-                self._settings.url, data=request.body, headers=headers, allow_redirects=False
+                self._settings.url,
+                data=request.body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=self._timeout(which),
             ) as answer:
                 body = await self._body(answer)
                 return answer.status, judged(self.endpoint, answer.status, answer.headers, body, self._clock.now())
@@ -90,6 +100,11 @@ class ShopClient:
             raise EndpointUnreachable(self.endpoint, f"cannot be reached: {_told(problem)}") from None
         except (aiohttp.ClientError, OSError, EOFError) as problem:
             raise AnswerBroken(self.endpoint, f"gave no whole answer: {_told(problem)}") from None
+
+    def _timeout(self, which: Try) -> aiohttp.ClientTimeout:
+        """Name, connection and TLS together; the caller bounds the rest."""
+        connect_s = min(self._settings.connect_timeout_s, CONNECT_RATIO * which.timeout_s)
+        return aiohttp.ClientTimeout(total=None, connect=connect_s, ceil_threshold=math.inf)
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
         """The answer's body, at most `answer_bytes` of it."""
@@ -118,7 +133,6 @@ async def opened(
     )
     session = aiohttp.ClientSession(
         connector=connector,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout_s),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": USER_AGENT} | _credentials(settings),
         trust_env=False,
@@ -156,6 +170,6 @@ def _credentials(settings: AdapterSettings) -> dict[str, str]:
 
 
 def _told(problem: BaseException) -> str:
-    """The cause, without what aiohttp puts around it: messages are short."""
+    """The cause, without what aiohttp puts around it (messages are short) and without queries of URLs."""
     cause = getattr(problem, "certificate_error", None) or getattr(problem, "os_error", None) or problem
-    return shown(str(cause) or type(cause).__name__)
+    return shown(_QUERY.sub("", str(cause)) or type(cause).__name__)

@@ -35,7 +35,6 @@ class OrderRequest(NamedTuple):
 
     key: str
     status: str
-    tenant_id: str
     headers: dict[str, str]
     body: bytes
 
@@ -63,7 +62,7 @@ def request_of(record: SourceRecord, mode: Mode) -> OrderRequest:
     }
     sent = {name: header_value(value) for name, value in said.items() if value}
     own = {"Content-Type": "application/json", "Accept-Encoding": "identity", "Idempotency-Key": key, "ce-id": key}
-    return OrderRequest(key, event.status, event.tenant_id, own | sent, body)
+    return OrderRequest(key, event.status, own | sent, body)
 
 
 def aggregate_of(record: SourceRecord) -> str:

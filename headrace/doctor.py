@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 
 from contracts.errors import ServerMissing
-from headrace.checks import kafka, machine, postgres, redis
+from headrace.checks import kafka, machine, postgres, redis, shop
 from headrace.checks.finding import Finding, Notebook, State
 from headrace.console import Console, print_json
 from headrace.devkit import http
@@ -44,14 +44,17 @@ def run(*, json_output: bool) -> int:
 
 async def examine_all(settings: Settings, clock: Clock) -> list[Finding]:
     """All findings, server by server; waits at most 30 s for each server, all at the same time."""
-    findings: dict[str, list[Finding]] = {name: [] for name in ("PostgreSQL", "Redis", "Kafka", "this machine")}
-    notes = {name: Notebook(name, found.append) for name, found in findings.items()}
-    await asyncio.gather(
-        _guarded(notes["PostgreSQL"], postgres.examine(settings.postgres, notes["PostgreSQL"], clock)),
-        _guarded(notes["Redis"], redis.examine(settings, notes["Redis"], clock)),
-        _guarded(notes["Kafka"], kafka.examine(settings, notes["Kafka"], clock)),
-        _guarded(notes["this machine"], machine.examine(settings, notes["this machine"], _is_ours)),
-    )
+    asked: dict[str, Callable[[Notebook], Awaitable[None]]] = {
+        "PostgreSQL": lambda notes: postgres.examine(settings.postgres, notes, clock),
+        "Redis": lambda notes: redis.examine(settings, notes, clock),
+        "Kafka": lambda notes: kafka.examine(settings, notes, clock),
+        "this machine": lambda notes: machine.examine(settings, notes, _is_ours),
+    }
+    if settings.adapter.url:
+        asked["shop system"] = lambda notes: shop.examine(settings.adapter, notes)
+    findings: dict[str, list[Finding]] = {name: [] for name in asked}
+    books = {name: Notebook(name, found.append) for name, found in findings.items()}
+    await asyncio.gather(*(_guarded(books[name], ask(books[name])) for name, ask in asked.items()))
     return [finding for found in findings.values() for finding in found]
 
 

@@ -36,7 +36,11 @@ class AdapterSettings(Group):
         "an event whose outcome is unknown is not repeated but becomes a dead letter, for people to look at.",
     )
     connect_timeout_s: float = Field(
-        default=2.0, gt=0, le=60, description="Longest wait for a connection; a failed one surely told nobody."
+        default=2.0,
+        gt=0,
+        le=60,
+        description="Longest wait for a connection, from its name to TLS; a failed one surely told nobody. Never more "
+        "than nine tenths of calls.try_timeout_s.",
     )
     keepalive_s: float = Field(
         default=15.0,
@@ -67,8 +71,12 @@ class AdapterSettings(Group):
         if not value:
             return value
         parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        # Asking for a port that is none raises.
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
             msg = "must begin with http:// or https:// and name a host"
+            raise ValueError(msg)
+        if not value.isprintable() or " " in value:
+            msg = "must not hold spaces or line ends: write them as %20, %0A"
             raise ValueError(msg)
         if parts.username is not None or parts.password is not None:
             msg = "must not hold a user or password: use adapter.token"
@@ -175,6 +183,14 @@ class TaskSettings(Group):
             msg = "tasks.routes must name the task of at least one event type when tasks.broker_url is set"
             raise ValueError(msg)
         return self
+
+    @field_validator("result_url")
+    @classmethod
+    def _can_be_asked(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value().startswith("rpc"):
+            msg = "must be a store that any process can ask, such as redis://; rpc:// tells only the one that sent"
+            raise ValueError(msg)
+        return value
 
     def check_with(self, calls: CallSettings) -> None:
         """Check limits that depend on each other.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
+import socket
 import ssl
-import subprocess
+import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from runtime.settings_adapter import AdapterSettings
 from streams.record_chunk import SourceRecord
 from tests.support import failing_shop as shop_does
 from tests.support.aio import run
+from tests.support.certificates import needs_openssl, self_signed
 from tests.support.failing_shop import Deed, FailingShop, failing_shop
 
 TENANT = "11111111-1111-4111-8111-111111111111"
@@ -150,11 +151,12 @@ def test_what_may_pass_is_tried_again_with_the_same_key_and_the_same_bytes(deed:
     [
         (shop_does.reset, "AnswerBroken"),
         (shop_does.half_body, "AnswerBroken"),
+        (shop_does.garbage, "AnswerBroken"),
         (shop_does.hang, "CallTimeout"),
         (shop_does.drip, "CallTimeout"),
         (shop_does.status(500, b"a stack trace"), "EndpointBusy"),
     ],
-    ids=["reset", "half_body", "hang", "drip", "500"],
+    ids=["reset", "half_body", "garbage", "hang", "drip", "500"],
 )
 def test_what_does_not_pass_within_seconds_is_tried_later_and_the_try_counts(deed: Deed, error_class: str):
     async def body(bench: Bench) -> None:
@@ -178,6 +180,29 @@ def test_a_shop_that_refuses_connections_costs_no_try():
         assert await bench.tell() == Done()
 
     told(body)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_try_that_ends_before_there_is_a_connection_has_told_nobody(scheme: str, monkeypatch: pytest.MonkeyPatch):
+    """A name server that does not answer; a server that takes connections and says nothing of TLS."""
+    names, found = threading.Event(), socket.getaddrinfo
+
+    def slow(*args: Any, **options: Any) -> Any:  # noqa: ANN401
+        if args[0] == "shop.example":
+            names.wait(30)
+        return found(*args, **options)
+
+    async def body(bench: Bench) -> None:
+        outcome = await bench.tell()
+        names.set()
+        assert isinstance(outcome, RetryLater)
+        assert (outcome.reason.error_class, outcome.spends) == ("EndpointUnreachable", False)
+        assert "word" not in outcome.reason.text
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host = "shop.example" if scheme == "http" else f"127.0.0.1:{silent.getsockname()[1]}"
+        told(body, idempotent=False, url=f"{scheme}://{host}/orders?key=word")
 
 
 @pytest.mark.parametrize("code", [301, 307, 401, 403, 404, 405])
@@ -281,7 +306,8 @@ def test_what_is_no_order_is_dead_and_nobody_is_told():
     told(body)
 
 
-def test_a_stop_ends_calls_that_hang_and_the_event_is_kept_for_the_next_worker():
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_a_stop_ends_calls_that_hang_and_the_event_is_kept_for_the_next_worker_or_for_people(*, idempotent: bool):
     async def body(bench: Bench) -> None:
         bench.shop.always = shop_does.hang
         hanging = asyncio.create_task(bench.tell())
@@ -289,20 +315,19 @@ def test_a_stop_ends_calls_that_hang_and_the_event_is_kept_for_the_next_worker()
             await asyncio.sleep(0.01)
         await bench.effect.close()
         outcome = await hanging
-        assert isinstance(outcome, RetryLater)
-        assert (outcome.reason.error_class, outcome.spends) == ("PoolClosed", False)
+        if idempotent:
+            assert isinstance(outcome, RetryLater)
+            assert (outcome.reason.error_class, outcome.spends) == ("PoolClosed", False)
+        else:
+            assert isinstance(outcome, Dead)
+            assert outcome.reason.error_class == "OutcomeUnknown"
 
-    told(body, pool={"stop_grace_s": 0}, calls={"try_timeout_s": 5, "deadline_s": 20})
+    told(body, pool={"stop_grace_s": 0}, calls={"try_timeout_s": 5, "deadline_s": 20}, idempotent=idempotent)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the program openssl to make a certificate")
+@needs_openssl
 def test_only_a_shop_with_a_trusted_certificate_is_told(tmp_path: Path):
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    options = ["-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=shop", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = ["openssl", "req", *options, "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
+    context, certificate = self_signed(tmp_path)
 
     async def refused(bench: Bench) -> None:
         outcome = await bench.tell()
@@ -329,6 +354,8 @@ def test_certificates_that_cannot_be_read_are_told_of_at_start(tmp_path: Path):
         {"url": "shop.example/orders"},
         {"url": "ftp://shop.example/"},
         {"url": "https://user:word@shop.example/"},
+        {"url": "https://shop.example:99999/"},
+        {"url": "https://shop example/orders"},
         {"url": "https://shop.example/", "token": "two words"},
         {"url": "https://shop.example/", "token": "a\r\nHost: elsewhere"},
     ],

@@ -74,7 +74,10 @@ def test_dead_letters_and_requeued_ones_that_nobody_sends_are_told(settings: Set
 
 
 def test_every_finding_that_is_not_ok_says_what_to_do(settings: Settings):
-    assert all(f.remedy for f in examined(settings).values() if f.state is not State.OK)
+    away = settings.adapter.model_copy(update={"url": "http://127.0.0.1:1/orders"})
+    findings = examined(settings.model_copy(update={"adapter": away}))
+    assert findings["shop system", "reachable"].state is State.WARN
+    assert all(f.remedy for f in findings.values() if f.state is not State.OK)
 
 
 def test_the_probe_key_in_redis_is_gone_afterwards(settings: Settings):

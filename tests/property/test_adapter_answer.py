@@ -18,7 +18,7 @@ from contracts.endpoint_errors import AnswerBroken, EndpointError, EndpointUnrea
 from reliability.fault import Health
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-STATUSES = st.integers(min_value=200, max_value=599)
+STATUSES = st.just(101) | st.integers(min_value=200, max_value=999)
 HEADERS = st.dictionaries(st.sampled_from(["Retry-After", "Date", "Location"]), st.text(max_size=40))
 
 

@@ -33,6 +33,11 @@ def test_one_retry_setting_of_the_bridge_leaves_the_others_as_they_are():
     assert (tasks.retries.call_timeout_s, tasks.pool.tasks_per_child) == (120.0, 100_000)
 
 
+def test_results_that_only_the_sender_could_read_are_refused():
+    with pytest.raises(ValidationError, match="any process can ask"):
+        Settings.model_validate({"tasks": {"broker_url": "amqp://host", "result_url": "rpc://", "routes": ROUTES}})
+
+
 def test_urls_with_passwords_are_not_shown():
     settings = Settings.model_validate({"tasks": {"broker_url": "redis://:word@host/0", "routes": ROUTES}})
     assert "word" not in repr(settings)
