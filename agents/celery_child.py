@@ -19,8 +19,8 @@ UNREACHABLE = "UNREACHABLE"
 SENT = "SENT"
 _DONE = frozenset({"SUCCESS", "IGNORED"})
 _FAILED = frozenset({"FAILURE", "REVOKED", "REJECTED"})
-# A worker has it and tells of it; PENDING is what Celery says of every id that it does not know.
-_ALIVE = frozenset({"RECEIVED", "STARTED", "RETRY", "PROGRESS"})
+# Nobody has told of it; PENDING is what Celery says of every id that it does not know.
+_UNHEARD = frozenset({"PENDING", SENT, UNREACHABLE})
 
 
 class Broker(NamedTuple):
@@ -66,8 +66,8 @@ class State(NamedTuple):
 
     @property
     def is_alive(self) -> bool:
-        """A worker is at it, or will be."""
-        return self.name in _ALIVE
+        """A worker is at it, or will be: one of Celery's own states, or one that the task made up."""
+        return not (self.has_ended or self.name in _UNHEARD)
 
 
 def connect(broker: Broker) -> None:
@@ -85,6 +85,8 @@ def send(broker: Broker, message: Message) -> State:
     Answers SENT once the broker has it; else what was found: a task that is done, or that a worker is at, is not sent
     again. One that failed is run anew: somebody wants it tried again.
     """
+    from celery.exceptions import OperationalError  # noqa: PLC0415 - in a child only, see above
+
     app = _app(broker)
     if broker.results:
         found = _state(app, message.task_id)
@@ -99,13 +101,14 @@ def send(broker: Broker, message: Message) -> State:
                 args=[json.loads(message.event)],
                 task_id=message.task_id,
                 queue=message.queue or None,
-                headers=dict(message.headers),
                 # Also a task that ignores its result says what became of it: else it would be sent again and again.
-                ignore_result=not broker.results,
+                # As a header: with the argument, Celery subscribes to each result and reads nothing of what comes then.
+                headers={**message.headers, "ignore_result": not broker.results},
+                ignore_result=True,
                 connection=connection,
                 retry=False,
             )
-        except (*connection.connection_errors, *connection.channel_errors, OSError) as error:
+        except (OperationalError, *connection.connection_errors, *connection.channel_errors, OSError) as error:
             return State(UNREACHABLE, type(error).__name__, str(error))
     return State(SENT)
 
@@ -155,8 +158,10 @@ def _app(broker: Broker) -> Any:  # noqa: ANN401 - Celery has no types
         broker_connection_timeout=within_s,
         broker_pool_limit=1,
         # Of an AMQP broker: a message counts when the broker has confirmed it. Of Redis: no wait without a bound.
-        broker_transport_options=(
-            {"confirm_publish": True, "confirm_timeout": within_s}
+        # Tries are the stack's affair: without max_retries, Celery's client would wait two seconds for the next one.
+        broker_transport_options={"max_retries": 0}
+        | (
+            {"confirm_publish": True}
             if broker.url.startswith(("amqp", "pyamqp"))
             else {"socket_timeout": within_s, "socket_connect_timeout": within_s, "retry_on_timeout": False}
         ),

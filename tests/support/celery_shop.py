@@ -21,12 +21,25 @@ class CeleryShop:
 
     def __init__(self, url: str, prefix: str) -> None:
         self.url, self.prefix = url, prefix
+        self._log: Path | None = None
 
     def notes(self) -> list[str]:
         client = redis.Redis.from_url(self.url, decode_responses=True)
         found = client.lrange(f"{self.prefix}:notes", 0, -1)
         client.close()
         return [str(note) for note in found]
+
+    def listeners(self) -> int:
+        """How many connections did nothing of late but subscribe and unsubscribe."""
+        client = redis.Redis.from_url(self.url, decode_responses=True)
+        found = client.client_list()
+        client.close()
+        return sum(str(each["cmd"]).endswith("subscribe") for each in found)
+
+    def show_log(self) -> None:
+        """Print the end of the worker's log."""
+        if self._log is not None:
+            sys.stderr.write(self._log.read_text(errors="replace")[-6000:])
 
     @contextmanager
     def worker(self, pool: str, log: Path) -> Iterator[None]:
@@ -38,6 +51,7 @@ class CeleryShop:
         }
         options = ["-P", pool, "-c", "2", "-l", "info", "--without-gossip", "--without-mingle", "--without-heartbeat"]
         command = [sys.executable, "-m", "celery", "-A", "tests.support.celery_tasks", "worker", *options]
+        self._log = log
         with log.open("wb") as out:
             process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, cwd=log.parent)
         try:
@@ -47,7 +61,7 @@ class CeleryShop:
                 time.sleep(0.05)
             yield
         except BaseException:
-            sys.stderr.write(log.read_text(errors="replace")[-6000:])
+            self.show_log()
             raise
         finally:
             process.send_signal(signal.SIGQUIT)

@@ -74,10 +74,12 @@ def fails_once(self: Any, event: dict[str, Any]) -> None:  # noqa: ANN401
         raise self.retry(countdown=0.1)
 
 
-@task(name="shop.slow")
-def slow(event: dict[str, Any]) -> None:
+@task(name="shop.slow", bind=True)
+def slow(self: Any, event: dict[str, Any]) -> None:  # noqa: ANN401
+    """Tell of its progress in a word of its own."""
     note("slow", event)
-    time.sleep(2)
+    self.update_state(state="HALF_WAY")
+    time.sleep(1)
 
 
 @task(name="shop.dies_once")
