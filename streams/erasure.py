@@ -45,10 +45,14 @@ _HELD = """
 SELECT h.outbox_id, o.payload::text AS payload FROM headrace.hold h
 JOIN outbox o ON o.id = h.outbox_id AND o.created_at = h.created_at
 WHERE h.tenant_id IN ($1, '') AND h.outbox_id > $2 ORDER BY h.outbox_id LIMIT $3"""
-# Marked as of long ago: what was marked lately, a relay arms once more when Redis forgets it.
+# Marked as of long ago: what was marked lately, a relay arms once more when Redis forgets it. A relay that serves one
+# of these rows has it locked before it touches its hold; so does this.
 _RELEASE = """
-WITH held AS (
-    DELETE FROM headrace.hold WHERE outbox_id = ANY($1::bigint[]) RETURNING outbox_id, created_at
+WITH locked AS MATERIALIZED (
+    SELECT id, created_at FROM outbox WHERE id = ANY($1::bigint[]) ORDER BY id FOR NO KEY UPDATE
+), held AS (
+    DELETE FROM headrace.hold h USING locked WHERE h.outbox_id = locked.id AND h.created_at = locked.created_at
+    RETURNING h.outbox_id, h.created_at
 )
 UPDATE outbox o SET processed = true, processed_at = 'epoch', updated_at = clock_timestamp()
 FROM held WHERE o.id = held.outbox_id AND o.created_at = held.created_at AND o.processed IS NOT TRUE RETURNING o.id"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 
@@ -47,6 +48,27 @@ def test_rows_on_hold_are_marked_as_processed_in_whatever_queue_they_stand_and_o
         assert [json.loads(row["payload"])["tenant_id"] for row in rows] == ["t2", "t2"]
         assert await connection.fetchval("SELECT count(*) FROM headrace.hold") == 2
         assert await erasure.release_holds(connection, "t1") == 0
+
+    on(settings, body)
+
+
+def test_a_relay_that_serves_a_row_at_that_moment_is_waited_for(settings: Settings):
+    """It has the row locked, and then takes it off hold: in another order each would wait for the other."""
+
+    async def body(connection: Connection) -> None:
+        row_id, blocked = await insert(connection, payload("1")), False
+        await connection.execute(HOLD, row_id, "t1", blocked)
+        relay = await postgres.connect(settings.postgres, name="relay")
+        async with relay.transaction():
+            await relay.execute("SELECT FROM outbox WHERE id = $1 FOR NO KEY UPDATE", row_id)
+            releasing = asyncio.create_task(erasure.release_holds(connection, "t1"))
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = $1"
+            while not await relay.fetchval(waits, connection.get_server_pid()):  # noqa: ASYNC110 - the server's state
+                await asyncio.sleep(0.01)
+            await relay.execute("DELETE FROM headrace.hold WHERE outbox_id = $1", row_id)
+            await relay.execute("UPDATE outbox SET processed = true WHERE id = $1", row_id)
+        assert await releasing == 0, "it was published"
+        await postgres.close(relay)
 
     on(settings, body)
 
