@@ -16,10 +16,11 @@ import hypothesis
 import pytest
 from playwright.sync_api import Browser
 
-from runtime.settings import Settings
+from runtime.settings import KafkaSettings, Settings
 from tests.support import databases
 from tests.support.aio import run
 from tests.support.browser import launched
+from tests.support.kafka import delete_topics
 from tests.support.servers import SessionServers, kafka_is_embedded
 
 # A busy machine is no wrong answer; what a property test found is printed in a form that repeats it.
@@ -70,16 +71,21 @@ def redis_url(session_servers: SessionServers) -> str:
     return session_servers.url("redis")
 
 
-@pytest.fixture(scope="session")
-def kafka_url(session_servers: SessionServers) -> str:
-    """host:port of a broker; keep to topics that start with `prefix`."""
-    return session_servers.url("kafka")
-
-
 @pytest.fixture
 def prefix() -> str:
     """First part of Redis keys and Kafka topics that no other test uses; a valid `settings.prefix`."""
     return f"t{secrets.token_hex(5)}"
+
+
+@pytest.fixture
+def kafka_url(session_servers: SessionServers, prefix: str) -> Iterator[str]:
+    """host:port of a broker; keep to topics that start with `prefix`, which are deleted after the test.
+
+    Left there, some thousand partitions would make the broker so slow that sessions of two seconds end.
+    """
+    url = session_servers.url("kafka")
+    yield url
+    run(delete_topics(KafkaSettings(bootstrap=url), prefix))
 
 
 @pytest.fixture

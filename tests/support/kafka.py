@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 
 from aiokafka.protocol.admin import AlterConfigsRequest, DeleteTopicsRequest
 
+from contracts.errors import ServerMissing
 from runtime.settings import KafkaSettings
 from streams.kafka_log import Cluster
 
@@ -23,6 +25,19 @@ async def delete_topic(settings: KafkaSettings, name: str) -> None:
             await asyncio.sleep(0.05)
     finally:
         await cluster.stop()
+
+
+async def delete_topics(settings: KafkaSettings, prefix: str) -> None:
+    """Have all topics with this prefix deleted, soon; one that cannot be stays."""
+    cluster = Cluster(settings)
+    with suppress(ServerMissing):
+        await cluster.start()
+        try:
+            names = [name for name in await cluster.topics() if name.startswith(prefix)]
+            if names:
+                await cluster._send(cluster._client.cluster.controller.nodeId, DeleteTopicsRequest(names, 5_000))
+        finally:
+            await cluster.stop()
 
 
 async def alter_topic(settings: KafkaSettings, name: str, config: Mapping[str, str]) -> None:
