@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,8 +21,10 @@ from runtime.clock import SystemClock
 from runtime.metrics import Metrics
 from runtime.settings import LimitSettings, Settings
 from streams.redis_log import RedisLog
-from streams.shared_limiter import SharedLimiter, key_of
+from streams.shared_counts import MOST_CHECKS, key_of
+from streams.shared_limiter import SharedLimiter
 from tests.support.aio import run
+from tests.support.proxy import Proxy, Toxics
 
 CLOCK = SystemClock()
 # Seconds for one request, so that nothing comes back during a test.
@@ -193,6 +197,57 @@ def test_a_frozen_redis_holds_nobody_up_and_the_limit_divided_goes_on(settings: 
 
 async def _shared(made: SharedLimiter, which: Want) -> bool:
     return not (await made.take([which])).local
+
+
+def test_an_answer_that_came_while_this_process_stood_still_counts(settings: Settings, tmp_path: Path):
+    async def body() -> None:
+        async with own_redis(settings, tmp_path) as (own, pid), limiter(own, redis_timeout_ms=100.0) as made:
+            await until(lambda: _shared(made, want("tenant", "warm", burst=100_000)))
+            os.kill(pid, signal.SIGSTOP)
+            check = asyncio.create_task(made.take([want("tenant", "acme", burst=5)]))
+            await asyncio.sleep(0.02)  # it is sent
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.5)  # noqa: ASYNC251 - the loop gets no processor, and Redis does
+            assert not (await check).local
+
+    run(body())
+
+
+def test_a_crowd_that_redis_does_not_get_through_in_time_is_decided_here_and_redis_is_not_called_away(
+    settings: Settings,
+):
+    async def body() -> None:
+        port = urlsplit(settings.redis.url).port
+        assert port is not None
+        with Proxy(port) as proxy:
+            url = settings.redis.model_copy(update={"url": f"redis://127.0.0.1:{proxy.port}/0"})
+            async with limiter(settings.model_copy(update={"redis": url}), redis_timeout_ms=1000.0) as made:
+                wants = [want("tenant", "acme", burst=100_000)]
+                await until(lambda: _shared(made, wants[0]))
+                proxy.set(Toxics(delay_s=0.3))
+                verdicts = await asyncio.gather(*(made.take(wants) for _ in range(2 * MOST_CHECKS)))
+                assert [verdict.local for verdict in verdicts] == [False] * MOST_CHECKS + [True] * MOST_CHECKS
+                assert made.state()["counted"] == "redis"
+
+    run(body())
+
+
+def test_a_redis_that_takes_no_write_is_away_until_it_does_though_it_answers_a_ping(settings: Settings, tmp_path: Path):
+    async def body() -> None:
+        async with own_redis(settings, tmp_path) as (own, _), limiter(own) as made:
+            wants = [want("tenant", "acme", burst=100_000)]
+            await until(lambda: _shared(made, wants[0]))
+            redis = RedisLog(own.redis, own.prefix, client_name="test")
+            await redis.call("CONFIG", "SET", "maxmemory", "1")
+            assert (await made.take(wants)).local
+            for _ in range(20):
+                await asyncio.sleep(0.01)
+                assert made.state()["counted"] == "local"
+            await redis.call("CONFIG", "SET", "maxmemory", "0")
+            await until(lambda: _shared(made, wants[0]))
+            await redis.close()
+
+    run(body())
 
 
 def test_without_a_redis_limits_hold_in_this_process_and_stop_leaves_nothing_behind(settings: Settings):
