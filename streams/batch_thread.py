@@ -19,7 +19,7 @@ from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streams import fetch_pause, raw_batches
+from streams import fetch_pause, raw_batches, seldom_topics
 from streams.kafka_log import Cluster, Partition
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
     kafka_settings: KafkaSettings
     batch_topics: frozenset[str] = frozenset()
     source_topics: frozenset[str] = frozenset()
+    seldom_topics: frozenset[str] = frozenset()
     ends: LogEnds
     epochs: SourceEpochs
 
@@ -68,6 +69,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         if consumer._closed or source._closed:  # noqa: SLF001
             raise ConsumerStoppedError
         fetch_pause.put_into(source, self.kafka_settings.fetch_pause_ms / 1000)
+        seldom_topics.put_into(source, self.seldom_topics)
         with source._subscriptions.fetch_context():  # noqa: SLF001
             records = await self._drain(source, active_partitions, max_records)
             if not records and timeout:

@@ -82,6 +82,7 @@ class BatchConsumer(driver.Consumer):
         thread = BatchThread(self, loop=self.loop, beacon=self.beacon)
         thread.kafka_settings = self.kafka_settings
         thread.source_topics = self.batch_topics
+        thread.seldom_topics = self.batch_topics - self.mirrored
         thread.ends = self._ends
         thread.epochs = self._epochs
         changelogs = self.app.tables.changelog_topics
@@ -269,8 +270,8 @@ class PassThrough(Schema[Any, Any]):
 def install(app: faust.App, kafka: KafkaSettings, topics: Mapping[str, bool], on_reading: Callable[[], None]) -> None:
     """Make `app` read `topics` in chunks. Call once, before it starts.
 
-    Of those that are marked (mirrors fill them) a former mirror's late records are left out. `on_reading` is called
-    when reading begins after a start or a rebalance: recovery is complete, positions are sought.
+    Of those that are marked (mirrors fill them) a former mirror's late records are left out; the others are asked for
+    seldom. `on_reading` is called when reading begins after a start or a rebalance: positions are sought.
     """
     missing = raw_batches.missing_names()
     if missing:
