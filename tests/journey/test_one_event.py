@@ -47,17 +47,14 @@ PAYLOAD = json.dumps(
         "ts": "2026-01-01T12:00:00Z",
     }
 )
-CALL = json.dumps(
-    {
-        "event": "tool_call",
-        "version": "1.0",
-        "tenant_id": TENANT,
-        "tool": "menu_search",
-        "args": {},
-        "latency_ms": 120.5,
-        "ts": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-)
+CALL = {
+    "event": "tool_call",
+    "version": "1.0",
+    "tenant_id": TENANT,
+    "tool": "menu_search",
+    "args": {},
+    "latency_ms": 120.5,
+}
 Process = Callable[[Settings, asyncio.Event, Metrics, Health, SystemClock], Coroutine[None, None, None]]
 Found = TypeVar("Found")
 pytestmark = pytest.mark.timeout(180)
@@ -152,7 +149,8 @@ def test_one_event_from_a_committed_row_to_a_browser(journey_settings: Settings,
             row = await transaction.append(
                 PAYLOAD, aggregate_type="order", aggregate_id=ORDER, traceparent=f"00-{TRACE}-00f067aa0ba902b7-01"
             )
-            await transaction.append(CALL, aggregate_type="tool", aggregate_id="menu_search")
+            call = json.dumps(CALL | {"ts": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+            await transaction.append(call, aggregate_type="tool", aggregate_id="menu_search")
         event_id = outbox.dedupe_id(row)
         assert await connection.fetchval("SELECT count(*) FROM outbox WHERE processed IS NOT TRUE") == 2
 
