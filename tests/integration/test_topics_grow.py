@@ -16,7 +16,7 @@ from contracts.names import Stream, TenantId, kafka_topic, redis_stream, topic_o
 from contracts.routing import subject_key
 from runtime.clock import SystemClock
 from runtime.settings import Settings
-from streams import growth_journal, topics
+from streams import growth_journal, postgres, topics
 from streams.kafka_log import Outgoing, partition_for
 from streams.kafka_producer import Producer
 from streams.leases import Leases
@@ -178,6 +178,7 @@ def misplaced(truth: engine_truth.Truth) -> list[object]:
 
 
 @pytest.mark.real
+@pytest.mark.timeout(240)
 def test_growth_is_refused_while_records_are_left_a_mirror_runs_or_ended_badly(settings: Settings):
     settings = with_partitions(settings, BEFORE)
 
@@ -191,6 +192,13 @@ def test_growth_is_refused_while_records_are_left_a_mirror_runs_or_ended_badly(s
         status, said = await grow(settings)
         assert (status, "somebody:1:abc holds tools" in said) == (2, True), said
         await leases.release(lease)
+
+        connection = await postgres.connect(settings.postgres, name="test")
+        await connection.execute("UPDATE headrace.requeuer SET until = clock_timestamp() + interval '1 hour'")
+        status, said = await grow(settings)
+        assert (status, "a control process runs" in said) == (2, True), said
+        await connection.execute("UPDATE headrace.requeuer SET until = '-infinity'")
+        await postgres.close(connection)
 
         await sent_by_a_mirror(settings, "5-0")
         status, said = await grow(settings)
@@ -208,7 +216,7 @@ def test_growth_is_refused_while_records_are_left_a_mirror_runs_or_ended_badly(s
         async with connected(settings) as cluster:
             assert await growth_journal.last_entry(cluster, settings) is None, "it was refused, and yet began"
 
-    run(scenario(), timeout_s=100)
+    run(scenario(), timeout_s=230)
 
 
 async def sent_by_a_mirror(settings: Settings, entry_id: str) -> None:
@@ -253,4 +261,4 @@ def test_a_plan_shows_the_load_and_its_arithmetic(settings: Settings):
         assert status == 0, said
         assert "enough" in said
 
-    run(scenario(), timeout_s=60)
+    run(scenario(), timeout_s=110)
