@@ -6,8 +6,8 @@
 
 Each entry names a row of the outbox by id and creation time, and so does the letter that it becomes: an entry that is
 there twice, or was taken over before, makes no second one. A row that still waits in the outbox is not taken over,
-since the relay publishes it. Nothing is removed from Redis before the letters are committed, and then only what was
-read.
+since the relay publishes it; its entry is done with all the same, since later it would look like one that failed.
+Nothing is removed from Redis before the letters are committed, and then only what was read.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class OutboxPlace(NamedTuple):
 
 @dataclass
 class Imported:
-    """What became of the entries; `unreadable` and `waiting` stay where they are."""
+    """What became of the entries; those that are `unreadable` stay where they are."""
 
     added: int = 0
     known: int = 0
@@ -112,7 +112,7 @@ async def take_over(
 ) -> Imported:
     """Take the entries of all lists over as dead letters; run again, it changes nothing.
 
-    With `remove`, entries that are letters now leave their list. With `dry_run`, nothing is written anywhere.
+    With `remove`, entries that were read leave their list. With `dry_run`, nothing is written anywhere.
     """
     done = Imported()
     for key in await _lists(redis, prefix):
@@ -131,14 +131,14 @@ async def take_over(
 
 
 async def _page(connection: Connection, page: Sequence[Found], done: Imported, *, dry_run: bool) -> list[Found]:
-    """One page in one transaction; the entries that are letters now."""
+    """One page in one transaction; the entries that are done with: letters now, or the relay's affair."""
     letters = [(found, letter_of(found)) for found in page]
     done.unreadable += [found for found, letter in letters if letter is None]
     async with connection.transaction():
         ids = [letter.outbox_id for _found, letter in letters if letter is not None]
         rows = {row["id"]: OutboxPlace(*list(row.values())[1:]) for row in await _rows(connection, ids)}
-        taken: list[tuple[Found, DeadLetter]] = []
-        for found, letter in letters:
+        taken: list[DeadLetter] = []
+        for _found, letter in letters:
             if letter is None:
                 continue
             row = rows.get(OutboxId(letter.outbox_id or 0))
@@ -148,11 +148,11 @@ async def _page(connection: Connection, page: Sequence[Found], done: Imported, *
                 done.waiting += 1
                 continue
             done.gone_rows += not is_there
-            taken.append((found, exact))
-        added = 0 if dry_run else await add_missing(connection, [letter for _found, letter in taken])
+            taken.append(exact)
+        added = 0 if dry_run else await add_missing(connection, taken)
     done.added += added
     done.known += len(taken) - added
-    return [found for found, _letter in taken]
+    return [found for found, letter in letters if letter is not None]
 
 
 async def _rows(connection: Connection, ids: Sequence[int | None]) -> Sequence[Any]:

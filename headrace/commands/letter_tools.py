@@ -196,7 +196,9 @@ def import_ragline(
     *,
     prefix: Annotated[str, typer.Option(help="First part of its Redis keys.")] = "ragline",
     redis_url: Annotated[str | None, typer.Option(help="Its Redis; redis.url.")] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Take entries out of Redis once they are letters.")] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Take entries out of Redis once they are letters, or left to the relay.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
 ) -> None:
     """Take over the dead letters that a RAGline deployment keeps in Redis lists. Run again, it changes nothing.
