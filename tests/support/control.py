@@ -68,7 +68,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     url = f"http://127.0.0.1:{settings.control.port}"
     try:
         await until_open(settings.control.port, task)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not task.done() and (await ask(f"{url}/readyz")).status != 200:  # noqa: ASYNC110 - another task
                 await asyncio.sleep(0.02)
         yield url
