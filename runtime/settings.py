@@ -36,6 +36,7 @@ from runtime.settings_reliability import (
     BreakerSettings,
     BulkheadSettings,
     CallSettings,
+    DependencyName,
     DependencySettings,
     changed,
     check_together,
@@ -119,7 +120,7 @@ class Settings(BaseSettings):
     calls: CallSettings = CallSettings()
     breaker: BreakerSettings = BreakerSettings()
     bulkhead: BulkheadSettings = BulkheadSettings()
-    dependencies: dict[str, DependencySettings] = Field(
+    dependencies: dict[DependencyName, DependencySettings] = Field(
         default={},
         description="What differs for one dependency, by its name: fields of `calls`, `breaker` and `bulkhead`, "
         'such as `{"adapter": {"calls": {"tries": 5}, "breaker": {"slow_s": 2}}}`. Names: `adapter`, `tasks`.',

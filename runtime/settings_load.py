@@ -150,7 +150,7 @@ class LadderSettings(Group):
     every_s: float = Field(default=0.5, ge=0.1, le=60, description="Time between two looks at the signals.")
     up_after_s: float = Field(default=2.0, ge=0, le=600, description="Pressure for this long climbs one level.")
     down_after_s: float = Field(
-        default=30.0, ge=0, le=3600, description="Calm for this long goes down one level; longer than `up_after_s`."
+        default=30.0, ge=0, le=3600, description="Calm for this long goes down one level; not below `up_after_s`."
     )
     clear_ratio: float = Field(
         default=0.7,
@@ -186,5 +186,24 @@ class LadderSettings(Group):
         "not bring it back): the oldest row in the outbox or entry in a stream has waited for so long.",
     )
     stale_s: float = Field(
-        default=5.0, ge=1, le=600, description="What another process said of itself counts for this long."
+        default=5.0,
+        ge=1,
+        le=600,
+        description="What another process said of itself counts for this long; at least two `every_s`.",
     )
+
+    @model_validator(mode="after")
+    def _fits(self) -> LadderSettings:
+        if self.stale_s < 2 * self.every_s:
+            msg = (
+                f"stale_s ({self.stale_s}) must be at least twice every_s ({self.every_s}): what a process said "
+                "would lapse before it says it again"
+            )
+            raise ValueError(msg)
+        if self.down_after_s < self.up_after_s:
+            msg = (
+                f"down_after_s ({self.down_after_s}) must not be below up_after_s ({self.up_after_s}): the level would "
+                "fall while what drives it up is still looked at"
+            )
+            raise ValueError(msg)
+        return self

@@ -5,9 +5,9 @@ They hold for every dependency; `dependencies` changes them for one.
 
 from __future__ import annotations
 
-from typing import Literal, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from runtime.settings_group import Group
 
@@ -50,7 +50,11 @@ class BreakerSettings(Group):
         "calls without failing.",
     )
     slow_s: float = Field(
-        default=1.0, gt=0, le=3600, description="A call that takes this long is slow. Below calls.try_timeout_s."
+        default=1.0,
+        gt=0,
+        le=3600,
+        description="A call that takes this long is slow. Not above calls.try_timeout_s and half_open_max_s, and below "
+        "calls.deadline_s.",
     )
     open_s: float = Field(
         default=5.0,
@@ -113,6 +117,12 @@ class BreakerSettings(Group):
             raise ValueError(msg)
         if self.open_max_s < self.open_s:
             msg = f"open_max_s ({self.open_max_s}) must not be below open_s ({self.open_s})"
+            raise ValueError(msg)
+        if self.half_open_max_s < self.slow_s:
+            msg = (
+                f"half_open_max_s ({self.half_open_max_s}) must not be below slow_s ({self.slow_s}): a probe that is "
+                "well would be overdue, and the breaker would never close"
+            )
             raise ValueError(msg)
         return self
 
@@ -193,6 +203,19 @@ class BulkheadSettings(Group):
 
 Given = dict[str, bool | int | float | str]
 
+# What there is to call; `agents` has a module for each.
+DEPENDENCIES = ("adapter", "tasks")
+
+
+def _known(name: str) -> str:
+    if name not in DEPENDENCIES:
+        msg = f"dependencies.{name}: nothing of this name is called; there are {', '.join(DEPENDENCIES)}"
+        raise ValueError(msg)
+    return name
+
+
+DependencyName = Annotated[str, AfterValidator(_known)]
+
 
 class DependencySettings(Group):
     """What differs for one dependency; fields that are not given keep the value of the groups above."""
@@ -226,9 +249,11 @@ def check_together(breaker: BreakerSettings, calls: CallSettings, path: str) -> 
     Raises:
         ValueError: the message has both paths and values.
     """
-    if breaker.slow_s > calls.try_timeout_s:
+    # A try has what the deadline leaves, which is always a little less than all of it.
+    if breaker.slow_s > calls.try_timeout_s or breaker.slow_s >= calls.deadline_s:
         msg = (
             f"{path}breaker.slow_s ({breaker.slow_s}) must not be above {path}calls.try_timeout_s "
-            f"({calls.try_timeout_s}): a call that hangs would be ended before it counts as slow"
+            f"({calls.try_timeout_s}), and must be below {path}calls.deadline_s ({calls.deadline_s}): a call that "
+            "hangs would be ended before it counts as slow, and open no breaker"
         )
         raise ValueError(msg)

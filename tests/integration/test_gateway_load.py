@@ -24,7 +24,7 @@ def at(kafka_url: str, redis_url: str, prefix: str, clean_environment: None) -> 
     del clean_environment
 
     def made(*, redis: str = redis_url, **limits: object) -> Settings:
-        slow = {"tenant_per_s": 0.01, "opens_per_s": 0.01, "redis_timeout_ms": 500.0, **limits}
+        slow = {"tenant_per_s": 0.01, "opens_per_s": 0.01, "redis_timeout_ms": 1000.0, **limits}
         return Settings.model_validate(
             {
                 "prefix": prefix,

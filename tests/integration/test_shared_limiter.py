@@ -38,7 +38,7 @@ def want(scope: str, *name: str, burst: int, per_s: float = SLOW) -> Want:
 @asynccontextmanager
 async def limiter(settings: Settings, *, process: str = "one", **limits: object) -> AsyncIterator[SharedLimiter]:
     redis = RedisLog(settings.redis, settings.prefix, client_name="test")
-    chosen = LimitSettings.model_validate({"redis_timeout_ms": 500.0, "retry_redis_s": 0.05, **limits})
+    chosen = LimitSettings.model_validate({"redis_timeout_ms": 1000.0, "retry_redis_s": 0.05, **limits})
     made = SharedLimiter(redis, chosen, settings.prefix, CLOCK, LoadMetrics(Metrics()), process)
     try:
         yield made

@@ -222,16 +222,16 @@ def test_layers_stand_in_their_order_however_they_are_given_and_each_place_once(
 
 def test_what_a_process_shows_names_every_policy_and_what_changed():
     async def story(clock: LoopClock) -> None:
-        every = reliability(clock, dependencies={"shop": {"breaker": {"min_calls": 1}, "calls": {"tries": 1}}})
+        every = reliability(clock, dependencies={"adapter": {"breaker": {"min_calls": 1}, "calls": {"tries": 1}}})
         every.show("gates", lambda: {"name": "tables", "width": 7})
         with pytest.raises(OSError, match="down"):
-            await every.dependency("shop", lambda _: FAILED).stack.call(Work(OSError("down")), idempotent=True)
+            await every.dependency("adapter", lambda _: FAILED).stack.call(Work(OSError("down")), idempotent=True)
         shown = every.as_json()
         assert shown["process"] == "worker"
         assert shown["breakers"][0]["state"] == "open"  # type: ignore[index]  # JSON
         assert shown["changes"][0]["reason"] == "1 of 1 calls failed, 0 were slow"  # type: ignore[index]  # JSON
         assert shown["gates"] == [{"name": "tables", "width": 7}]
-        assert every.dependency("shop").breaker.rules.min_calls == 1
+        assert every.dependency("adapter").breaker.rules.min_calls == 1
         assert every.dependency("other").breaker.rules.min_calls == 20
 
     simulate(story)
