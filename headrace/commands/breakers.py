@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headrace.commands.desk import who
 from headrace.commands.reported import reported
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ async def _set(board: ReliabilityBoard, name: str, mode: str, minutes: float, wh
     from reliability.breaker_machine import Mode
 
     check(name, mode, 60 * minutes, why)
-    await board.say(name, Mode(mode), seconds=60 * minutes, by=f"cli:{getpass.getuser()}", why=why)
+    await board.say(name, Mode(mode), seconds=60 * minutes, by=who(), why=why)
     known = {each["name"] for state in await board.read() for each in state["breakers"]}
     if name not in known:
         there = ", ".join(sorted(known)) or "none"

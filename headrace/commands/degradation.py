@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace.commands.desk import who
 from headrace.commands.reported import reported
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ async def _set(board: DegradationBoard, level: int, minutes: float, why: str) ->
     from reliability.ladder import Level
 
     check(level, 60 * minutes, why)
-    await board.override(Level(level), seconds=60 * minutes, by=getpass.getuser(), reason=why)
+    await board.override(Level(level), seconds=60 * minutes, by=who(), reason=why)
     _print(await board.exchange())
     return 0
 

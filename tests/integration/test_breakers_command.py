@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+from headrace.commands.desk import who
 from reliability.breaker_machine import Mode
 from reliability.registry import Reliability
 from runtime.clock import SystemClock
@@ -44,7 +45,7 @@ def test_an_operator_sees_breakers_and_holds_them(settings: Settings):
     assert breakers(settings, "set", "shop", "forced_open", "--why", "moving house").returncode == 0
     word = on_board(settings)["shop"]
     assert (word.mode, word.why) == (Mode.FORCED_OPEN, "moving house")
-    assert word.by.startswith("cli:")
+    assert word.by == who()
     shown = json.loads(breakers(settings, "list", "--json").stdout)
     assert 3500 < shown["operators"]["shop"]["ends_in_s"] <= 3600
     assert shown["processes"][0]["breakers"][0]["state"] == "closed"
