@@ -8,7 +8,7 @@ A record of the log is finished, and no longer holds the log up, when one of the
     its call is done       it is in the ranges of `agents.finished`
     it is dead             its letter is in PostgreSQL
     it has to wait         its row is in the agent's table (`agents.pending_rows`): for a retry, behind another record
-                           of its aggregate that waits for one, or for its tenant's quota
+                           of its aggregate that waits for one, for its tenant's quota, or while our side refuses calls
 
 So nothing in the log waits for a retry, and no task sleeps on one: rows are looked through for what is due. A worker
 that is killed leaves to its successor the calls that were under way or done since the last flush: these are made again.
@@ -31,6 +31,7 @@ from agents.finished import Finished
 from agents.lanes import Item, Lanes, Place
 from agents.pending_rows import lane_of
 from agents.records import dead_letter, letter_of
+from agents.refusals import Refusals
 from agents.waiting_rows import WaitingRows
 from contracts.errors import ContractError
 from contracts.requeue import Origin, Requeued
@@ -71,6 +72,8 @@ class EffectWork:
         self._open: dict[Item, int] = {}
         self._waiting = WaitingRows()
         self._letters: list[DeadLetter] = []
+        self._refusals = Refusals()
+        self._next_retry_ms = 0.0
         self._is_flushing = self._is_stopping = False
         self._shown = 0
         for key, raw in rows.items(partition):
@@ -98,7 +101,7 @@ class EffectWork:
                 self._finished.finish(position)
             else:
                 self._open[item] = position
-                self._lanes.add(item, now_ms, aside=len(self._open) > MOST_OPEN)
+                self._lanes.add(item, now_ms, aside=self._refusals.are_on or len(self._open) > MOST_OPEN)
         self._start()
 
     def passed(self, last_offset: int) -> None:
@@ -139,11 +142,13 @@ class EffectWork:
 
     def _start(self) -> None:
         policy, now_ms = self._around.policy, self._now_ms()
+        if self._refusals.pauses(now_ms):
+            return  # the next flush looks again
         while not self._is_stopping and self._lanes.running_count < policy.concurrency:
             item = self._lanes.start(now_ms, self._left_out_ms)
             if item is None:
                 return
-            wait_ms = self._retry_wait_ms() if item.tries else 0
+            wait_ms = self._retry_wait_ms(now_ms) if item.tries else 0
             if wait_ms > 0:
                 self._lanes.wait(item, now_ms + wait_ms, now_ms)
                 continue
@@ -162,9 +167,16 @@ class EffectWork:
             return 0
         return self._charge(Want("tenant", (self._name, item.tenant), Rate(policy.tenant_per_s, policy.tenant_burst)))
 
-    def _retry_wait_ms(self) -> int:
+    def _retry_wait_ms(self, now_ms: int) -> int:
+        """How long a retry has to wait for its turn; 0 when it was charged.
+
+        Each gets a turn of its own: did they all wait for the next one, all would be looked at again for it.
+        """
         per_s = self._around.policy.retry_per_s
-        return self._charge(Want("retries", (self._name,), Rate(per_s, max(1, int(per_s)))))
+        if self._charge(Want("retries", (self._name,), Rate(per_s, max(1, int(per_s))))) == 0:
+            return 0
+        self._next_retry_ms = max(self._next_retry_ms, now_ms) + 1000 / per_s
+        return max(1, int(self._next_retry_ms - now_ms))
 
     def _charge(self, want: Want) -> int:
         verdict = self._around.limiter.take([want])
@@ -175,6 +187,11 @@ class EffectWork:
         around, now_ms = self._around, self._now_ms()
         spends = outcome.spends if isinstance(outcome, RetryLater) else isinstance(outcome, Dead)
         item.tries += spends
+        if spends or isinstance(outcome, Done):
+            self._refusals.made()
+        else:
+            self._refusals.refused(now_ms)
+            self._lanes.put_all_aside()  # this may take hours, and the log is not to wait for it
         if isinstance(outcome, RetryLater) and item.tries < around.policy.tries:
             result = "retry" if spends else "refused"
             self._lanes.wait(item, now_ms + self._delay_ms(item, outcome), now_ms)

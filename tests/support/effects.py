@@ -14,7 +14,7 @@ from agents.effect_work import EffectWork
 from agents.effects import Effects, PartitionWork
 from contracts.names import Consumer
 from contracts.requeue import Origin, Requeued, to_headers
-from reliability.limiter import LocalLimiter
+from reliability.limiter import LocalLimiter, Verdict, Want
 from runtime.clock import ManualClock
 from runtime.metrics import Metrics
 from runtime.settings_retry import RetrySettings
@@ -60,6 +60,16 @@ class Shop:
         return outcome
 
 
+class CountingLimiter(LocalLimiter):
+    """Counts how often it was asked."""
+
+    asked = 0
+
+    def take(self, wants: Sequence[Want], cost: int = 1, *, parts: int = 1) -> Verdict:
+        self.asked += 1
+        return super().take(wants, cost, parts=parts)
+
+
 class EffectBench:
     """One partition. `flush` is all steps of `agents.owned_partition`; `die` loses what no flush has written."""
 
@@ -78,14 +88,14 @@ class EffectBench:
         def fatal(what: str, cause: BaseException) -> None:
             raise AssertionError(what) from cause
 
-        limiter = LocalLimiter(self.clock)
+        self.limiter = CountingLimiter(self.clock)
         around = EffectSurroundings(
             Consumer.ADAPTER,
             self.shop,
             self.policy,
             self.clock,
             EffectCounts(Metrics()),
-            limiter,
+            self.limiter,
             cluster=lambda: CLUSTER,
             wake=lambda _partition: None,
             fatal=fatal,

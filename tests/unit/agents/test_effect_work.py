@@ -398,3 +398,47 @@ def test_what_is_left_out_behind_a_record_holds_the_log_up_no_longer_than_that_r
         assert bench.acknowledged_to == 4
 
     run(scenario())
+
+
+def test_of_many_retries_that_are_due_at_once_only_those_are_looked_at_whose_turn_it_is():
+    async def scenario() -> None:
+        bench = EffectBench(order="none", concurrency=500, retry_per_s=10)
+        bench.shop.script = first_tries_fail
+        await bench.fold(0, *(f"{n}:x" for n in range(500)))
+        await bench.flush()
+        bench.clock.advance(3600)
+        await bench.flush()
+        asked = bench.limiter.asked
+        for _ in range(20):
+            bench.clock.advance(0.1)
+            await bench.flush()
+        assert bench.limiter.asked - asked <= 4 * 20
+        for _ in range(60):
+            bench.clock.advance(1.0)
+            await bench.flush()
+        assert len(bench.shop.done) == 500
+
+    run(scenario())
+
+
+def test_while_our_own_side_refuses_few_calls_are_begun_and_the_first_that_is_made_ends_that():
+    async def scenario() -> None:
+        bench = EffectBench(order="none", concurrency=5)
+        bench.shop.script = lambda _record, _which: NOT_NOW
+        await bench.fold(0, *(f"{n}:x" for n in range(500)))
+        for _ in range(100):
+            bench.clock.advance(0.1)
+            await bench.flush()
+        assert 5 * 10 <= len(bench.shop.called) <= 5 * 20
+        await bench.fold(500, "501:x")
+        await bench.flush()
+        assert bench.acknowledged_to == 500, "the log waits for nothing that is refused"
+        bench.shop.script = lambda _record, _which: Done()
+        for _ in range(2):
+            bench.clock.advance(60.0)
+            await bench.flush()
+            for _ in range(60):
+                await settle()
+        assert len(bench.shop.done) == 501
+
+    run(scenario())
