@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streams.kafka_log import OffsetGone
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
@@ -20,11 +22,16 @@ _WAIT_MS = 20
 async def pieces(cluster: Cluster, place: Partition, start: int, end: int) -> AsyncGenerator[list[Record], None]:
     """The records at offsets [start, end), in the order of the log, as the broker's answers bring them.
 
-    Ends earlier where a transaction is open. Raises ServerMissing, and OffsetGone when retention overtakes the reader.
+    Ends earlier where a transaction is open; what retention removes meanwhile is left out. Raises ServerMissing.
     """
     at = start
     while at < end:
-        for answer in await cluster.fetch({place: at}, max_wait_ms=_WAIT_MS):
+        try:
+            answers = await cluster.fetch({place: at}, max_wait_ms=_WAIT_MS)
+        except OffsetGone:
+            at = (await cluster.begin_offsets([place]))[place]
+            continue
+        for answer in answers:
             end = min(end, answer.stable_end)
             if answer.records:
                 yield [record for record in answer.records if record.offset < end]

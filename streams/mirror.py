@@ -30,6 +30,7 @@ from streams.leases import Lease, Leases
 from streams.mirror_metrics import MirrorMetrics
 from streams.mirror_session import Ending, Session
 from streams.mirror_shared import Shared
+from streams.mirror_trim import Trimming
 from streams.redis_log import RedisLog
 from streams.topics import ensure
 
@@ -155,15 +156,21 @@ class StreamMirror:
     async def _work(self, lease: Lease, keeper: LeaseKeeper, stop: asyncio.Event) -> bool:
         """One session after the other under the same lease, until it is lost; whether all is settled then."""
         failures, settled = 0, lease.given_back
+        trimming = Trimming(self._shared, self.stream)
         while not stop.is_set() and keeper.holds():
             session = Session(
-                self._shared, self.stream, lease, settled=settled, holds=keeper.holds, taken_up=self._taken_up
+                *(self._shared, self.stream, lease, trimming),
+                settled=settled,
+                holds=keeper.holds,
+                taken_up=self._taken_up,
             )
             began_s = self._clock.monotonic_s()
             try:
                 ending = await session.run(stop)
             except (ServerMissing, SendRefused) as error:
                 self._failed(error)
+                with suppress(ServerMissing):
+                    await trimming.tell()
                 # The lease stays ours meanwhile: the next owner would have to wait just as long.
                 if self._clock.monotonic_s() - began_s > _BACKOFF_CAP_S:
                     failures = 0
@@ -197,6 +204,8 @@ class StreamMirror:
     def _owned(self, *, owns: bool) -> None:
         self.owns = owns
         self._metrics.owned.labels(self.stream.value).set(owns)
+        if not owns:
+            self._metrics.forget(self.stream.value)
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -72,6 +72,14 @@ class MirrorMetrics:
         )
         self.memory_bytes = metrics.gauge("stream_memory_bytes", "Memory of a stream in Redis, estimated.", ("stream",))
 
+    def forget(self, stream: str) -> None:
+        """The stream is not ours any more: whoever owns it tells of it from now on."""
+        for gauge in (
+            *(self.lag_entries, self.lag_seconds, self.memory_bytes, self.parked_entries, self.parked_tenants),
+            *(self.unread_seconds, self.trim_pressure),
+        ):
+            gauge.remove_by_labels({"stream": stream})
+
     def mirrored(self, stream: str, sent: Sequence[Mirrored], now_ms: float, *, skipped: int) -> None:
         """Count a batch: `sent` was acknowledged just now, the others Kafka had already."""
         invalid = sum(item.invalid for item in sent)

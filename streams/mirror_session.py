@@ -44,13 +44,13 @@ from streams.mirror_plan import (
     start_after,
 )
 from streams.mirror_record import Mirrored, mirrored, waited
-from streams.mirror_trim import Trimming
 from streams.records import Outgoing
 from streams.topics import ensure
 
 if TYPE_CHECKING:
     from streams.leases import Lease
     from streams.mirror_shared import Shared
+    from streams.mirror_trim import Trimming
     from streams.redis_log import Entry
 
 _log = get_logger(__name__)
@@ -86,6 +86,7 @@ class Session:
         shared: Shared,
         stream: Stream,
         lease: Lease,
+        trimming: Trimming,
         *,
         settled: int,
         holds: Callable[[], bool],
@@ -114,7 +115,7 @@ class Session:
         self._era = Era("", 0, START)
         self._ids_tell = True
         self._position = START
-        self._trimming = Trimming(shared, stream)
+        self._trimming = trimming
         self._parking = Parking(shared, stream, lease)
         self._count = next_read_count(0, 0, 0, settings.mirror.batch_entries)
         self._watched_s = self._looked_s = 0.0
@@ -139,7 +140,6 @@ class Session:
                     return ending
             return Ending.STOPPED
         finally:
-            self._trimming.end()
             await self._producer.abandon()
             await self._cluster.stop()
 
@@ -150,6 +150,8 @@ class Session:
         self._partitions = await self._producer.partitions(self._topic)
         info = await self._redis.stream_info(self._key)
         checkpoint = await self._leases.read_position(self._key)
+        if checkpoint.get("run_id", self._era.run_id) != self._era.run_id:
+            self.settled = _NOT_KNOWN  # Redis may have forgotten whose turn was the last
         if not await self._learn():
             return False
         kafka_last_id = self._memory.last_id
@@ -294,5 +296,5 @@ class Session:
         info = await self._redis.stream_info(self._key)
         if parse_id(info.last_id) < self._position:
             return False
-        await self._trimming.look(info, self._position, may_trim=self._holds)
+        await self._trimming.look(info, may_trim=self._holds)
         return True

@@ -10,8 +10,8 @@ from streams.trim_plan import Need
 if TYPE_CHECKING:
     from streams.redis_log import RedisLog
 
-# What a group without any consumer counts as: nobody has ever read with it, or everybody left.
-_NOBODY_MS = float("inf")
+# The silence of a group without any consumer: nobody has ever read with it, or everybody left; Redis says not when.
+NOBODY_MS = float("inf")
 
 
 async def needs(log: RedisLog, stream: str) -> list[Need]:
@@ -30,7 +30,7 @@ async def needs(log: RedisLog, stream: str) -> list[Need]:
             else parse_id(group["last-delivered-id"].decode()).next()
         )
         consumers = [_named(consumer) for consumer in await log.call("XINFO", "CONSUMERS", stream, name)]
-        idle_ms = min((float(consumer["idle"]) for consumer in consumers), default=_NOBODY_MS)
+        idle_ms = min((float(consumer["idle"]) for consumer in consumers), default=NOBODY_MS)
         found.append(Need(name, await _existing(log, stream, lowest), idle_ms))
     return found
 

@@ -14,13 +14,15 @@ to it, long before: 1 is when it happens.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from streams.mirror_plan import START, StreamId
 
 # A full stream is brought down to this part of its limit, so that it is not trimmed again at once.
 _DOWN_TO = 0.9
+# A stream that nothing may leave grows by a run for each batch, maybe of one entry: beyond so many, two become one.
+MOST_RUNS = 4_000
 
 
 class Limits(NamedTuple):
@@ -62,13 +64,17 @@ class Kept:
 
     def __init__(self) -> None:
         self._runs: deque[_Run] = deque()
+        self._in_runs = 0
         self.count = 0
 
     def passed(self, last: StreamId, count: int) -> None:
         """The mirror's position moved over `count` entries to `last`."""
         if count > 0:
             self._runs.append(_Run(last, count))
+            self._in_runs += count
             self.count += count
+        if len(self._runs) > MOST_RUNS:
+            self._runs = deque(_by_twos(self._runs))
 
     def settle(self, length: int) -> None:
         """The mirror has caught up: everything in the stream is kept, which is `length` entries."""
@@ -77,8 +83,12 @@ class Kept:
     def trimmed(self, count: int) -> None:
         """Redis removed `count` of the oldest entries (whole nodes, so fewer than were allowed)."""
         self.count = max(0, self.count - count)
-        while self._runs and sum(run.entries for run in self._runs) - self._runs[0].entries >= self.count:
-            self._runs.popleft()
+        while self._runs and self._in_runs - self._runs[0].entries >= self.count:
+            self._in_runs -= self._runs.popleft().entries
+        if self._runs and self._in_runs > self.count:  # of the oldest run only a part is gone
+            last, entries = self._runs[0]
+            self._runs[0] = _Run(last, entries - (self._in_runs - self.count))
+            self._in_runs = self.count
 
     def behind(self, stay: int) -> StreamId:
         """The lowest id that must stay so that `stay` of these entries do; START: none may go."""
@@ -103,6 +113,13 @@ class Kept:
     def between(self, first: StreamId, cut: StreamId) -> int:
         """About how many entries from `first` on are below `cut`."""
         return sum(run.entries for run in self._runs if first <= run.last < cut)
+
+
+def _by_twos(runs: Iterable[_Run]) -> Iterator[_Run]:
+    each = iter(runs)
+    for older in each:
+        newer = next(each, _Run(older.last, 0))
+        yield _Run(newer.last, older.entries + newer.entries)
 
 
 class Cut(NamedTuple):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.servers import probes, tansu
+from headrace.servers import probes, tansu, valkey
 from runtime.settings import Settings
 from streams.epochs import is_fence
 from tests.support.aio import run
@@ -99,6 +99,47 @@ def test_what_a_mirror_sends_that_slept_past_its_lease_does_not_count(
             assert bool(late) == (kafka_is_embedded() and point == "frozen")
 
     run(scenario(), timeout_s=310)
+
+
+@pytest.mark.skipif(not kafka_is_embedded(), reason="starts a Redis of its own; a transaction would not get through")
+@pytest.mark.timeout(320)
+def test_what_comes_late_of_a_turn_that_redis_has_forgotten_does_not_count(tmp_path: Path, prefix: str, kafka_url: str):
+    """Redis loses its last second, and with it that somebody owned the stream, whose batch is on its way."""
+
+    async def scenario() -> None:
+        port = probes.free_port()
+        settings = settings_for(prefix, f"redis://127.0.0.1:{port}/0", kafka_url, embedded=True, batch_entries=BATCH)
+        long = settings.model_copy(update={"mirror": settings.mirror.model_copy(update={"lease_s": 60.0})})
+        redis = await valkey.start_embedded(tmp_path / "redis", port)
+        try:
+            async with bench(settings) as at:
+                async with at.mirror():
+                    await at.publish(range(BATCH))
+                    await at.until(BATCH)
+                await at.publish(range(BATCH, 2 * BATCH))
+                await at.redis.call("SAVE")
+                async with mirror(long, "frozen", 1) as one:
+                    await eventually(lambda: asleep(one), timeout_s=WAIT_S)
+                    os.kill(redis.pid, signal.SIGKILL)
+                    await redis.stop()
+                    redis = await valkey.start_embedded(tmp_path / "redis", port)
+                    async with mirror(long, "frozen", 1) as two:
+                        await eventually(lambda: asleep(two), timeout_s=WAIT_S)
+                        os.kill(one.pid, signal.SIGCONT)
+                        await eventually(lambda: sent(at, 2 * BATCH), timeout_s=WAIT_S)
+                        one.kill()
+                        os.kill(two.pid, signal.SIGCONT)
+                        await eventually(lambda: sent(at, 3 * BATCH), timeout_s=WAIT_S)
+                        assert recount(await at.records(), range(2 * BATCH)) == CLEAN
+        finally:
+            await redis.stop()
+
+    run(scenario(), timeout_s=310)
+
+
+async def sent(at: Bench, count: int) -> bool:
+    """Whether so many entries came to Kafka, whether they count or not."""
+    return len([record for record in await at.records(raw=True) if not is_fence(record.headers)]) >= count
 
 
 @pytest.mark.timeout(320)

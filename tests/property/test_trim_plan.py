@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams import trim_plan
 from streams.mirror_plan import START, StreamId
 from streams.trim_plan import Cut, Extent, Kept, Limits, Need, is_live, plan, pressure
 
@@ -21,8 +24,15 @@ def safe(kept: Kept, keep: int, needs: list[int]) -> Cut:
     return plan(kept, groups, OFF._replace(keep_entries=keep), Extent(kept.count, 0, 0))
 
 
-@given(steps, st.integers(0, 40), st.lists(st.integers(1, 300), max_size=3))
-def test_no_entry_goes_that_is_kept_or_still_needed(steps: list[tuple[int, int]], keep: int, needs: list[int]):
+@given(steps, st.integers(0, 40), st.lists(st.integers(1, 300), max_size=3), st.sampled_from([1, 3, 4_000]))
+def test_no_entry_goes_that_is_kept_or_still_needed(
+    steps: list[tuple[int, int]], keep: int, needs: list[int], most_runs: int
+):
+    with patch.object(trim_plan, "MOST_RUNS", most_runs):
+        check_that_no_entry_goes(steps, keep, needs)
+
+
+def check_that_no_entry_goes(steps: list[tuple[int, int]], keep: int, needs: list[int]) -> None:
     kept, stream, last = Kept(), list[int](), 0
     for entries, removed in steps:
         stream += range(last + 1, last + entries + 1)

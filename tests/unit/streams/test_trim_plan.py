@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streams.mirror_plan import START, StreamId
-from streams.trim_plan import Extent, Kept, Limits, Need, plan, pressure
+from streams.trim_plan import MOST_RUNS, Extent, Kept, Limits, Need, plan, pressure
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -87,6 +87,17 @@ def test_what_was_trimmed_is_no_longer_counted():
     assert kept.count == 100
     assert kept.behind(100) == START
     assert kept.behind(60) == StreamId(20, 1)
+
+
+def test_a_stream_that_nothing_could_leave_for_a_day_is_cut_without_a_hitch():
+    """Each of its entries came alone. This took minutes, in which the mirror did nothing else."""
+    kept = filled(*((ms, 1) for ms in range(1, 200_001)))
+    assert len(kept._runs) <= MOST_RUNS
+    assert 190_000 - 200 <= kept.behind(10_000).ms <= 190_000
+    kept.trimmed(150_000)
+    assert kept.count == 50_000
+    assert kept.behind(0) == StreamId(200_000, 1)
+    assert 190_000 - 200 <= kept.behind(10_000).ms <= 190_000
 
 
 def test_a_stream_without_entries_has_nothing_to_trim():
