@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import asyncpg
@@ -29,7 +30,6 @@ from tests.support.processes import WORKER, Process, process, until_ready
 TENANTS = ["11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"]
 ORDERS = 60
 STATUSES = ("created", "confirmed", "failed")
-KILLS = 3
 # Orders that the shop will never take; and those that it fails now and then, each way.
 REFUSED = "refused"
 FAILURES: list[Deed] = [
@@ -60,24 +60,26 @@ def settings_for(settings: Settings, url: str) -> Settings:
         everything
         | {
             "worker": worker,
-            "adapter": {"url": url, "retries": {"base_s": 0.2, "cap_s": 1.0, "tries": 100, "retry_per_s": 1000}},
+            "adapter": {"url": url, "retries": {"base_s": 0.1, "cap_s": 0.5, "tries": 100, "retry_per_s": 1000}},
             "dependencies": {"adapter": {"calls": calls, "breaker": {"slow_s": 0.3, "open_s": 0.5, "open_max_s": 1}}},
         }
     )
 
 
-async def produce(settings: Settings, pause_s: float = 0.02) -> None:
-    """Each order's events in their order, among those of others."""
-    rng = random.Random(7)
-    pending = {number: list(STATUSES) for number in range(ORDERS)}
+def planned() -> list[tuple[int, str]]:
+    """All events: each order's in their order, among those of others."""
+    numbers = [number for number in range(ORDERS) for _ in STATUSES]
+    random.Random(7).shuffle(numbers)
+    left = {number: iter(STATUSES) for number in range(ORDERS)}
+    return [(number, next(left[number])) for number in numbers]
+
+
+async def produce(settings: Settings, events: Sequence[tuple[int, str]], pause_s: float = 0.02) -> None:
+    """These events, one by one."""
     producer = Producer(settings.kafka)
     await producer.start()
     try:
-        while pending:
-            number = rng.choice(sorted(pending))
-            status = pending[number].pop(0)
-            if not pending[number]:
-                del pending[number]
+        for number, status in events:
             await producer.send_all([record(settings, number, status)])
             await asyncio.sleep(pause_s)
     finally:
@@ -155,17 +157,22 @@ def test_killed_at_random_and_failed_in_every_way_it_tells_each_order_in_order(s
 
 
 async def kill_and_check(shop: FailingShop, settings: Settings, worker: Process) -> None:
-    rng = random.Random(SystemClock().wall_s())
-    producing = asyncio.create_task(produce(settings))
-    for _ in range(KILLS):
-        await asyncio.sleep(rng.uniform(0.5, 2.0))
-        worker.kill()
-        worker.start()
-        await ready(settings)
-    await shop.stop()  # an outage: nobody listens
-    await asyncio.sleep(1.5)
-    await shop.start()
+    rng, events = random.Random(SystemClock().wall_s()), planned()
+    half = len(events) // 2
+    producing = asyncio.create_task(produce(settings, events[:half]))
+    await until_told(shop, settings, rng.randrange(1, half - 20))
+    worker.kill()
+    worker.start()
     await producing
+    await ready(settings)
+    await shop.stop()  # an outage: nobody listens, and the worker is killed amid it
+    await produce(settings, events[half:])
+    await asyncio.sleep(rng.uniform(0.0, 1.0))
+    worker.kill()
+    worker.start()
+    await ready(settings)
+    await asyncio.sleep(0.5)
+    await shop.start()
     await until_told(shop, settings, ORDERS * len(STATUSES))
     buried = await letters(settings)
     refused = {key_of(number, status) for number in range(3, ORDERS, 20) for status in STATUSES}

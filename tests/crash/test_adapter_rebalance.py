@@ -16,6 +16,7 @@ from tests.crash.test_adapter_crash import (
     in_order,
     key_of,
     letters,
+    planned,
     prepare,
     produce,
     settings_for,
@@ -58,7 +59,7 @@ def test_while_partitions_move_between_workers_each_order_is_told_in_order(setti
             async with fleet(chosen, tmp_path, 2) as workers:
                 workers[0].start()
                 await workers[0].ready()
-                producing = asyncio.create_task(produce(chosen, pause_s=0.08))
+                producing = asyncio.create_task(produce(chosen, planned(), pause_s=0.08))
                 await moved_about(workers)
                 await producing
                 await all_told(shop, chosen)

@@ -51,10 +51,12 @@ def changed(event: dict[str, Any]) -> str:
 
 @task(name="shop.told")
 def told(event: dict[str, Any]) -> None:
-    """Remember the status too."""
+    """Remember the status too; orders whose number ends with a 3 fail."""
     client = redis.Redis.from_url(URL)
     client.rpush(LIST + ":notes", f"told {event['order_id']} {event['status']}")
     client.close()
+    if event["order_id"].endswith("3"):
+        raise ValueError("no such article")
 
 
 @task(name="shop.silent", ignore_result=True)
