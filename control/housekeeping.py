@@ -46,8 +46,10 @@ JOIN unnest($2::integer[], $3::timestamptz[]) AS due(count, before)
 WHERE letter.state = 'dead' AND letter.error_class = $1 AND letter.source = ANY($5::text[])
 ORDER BY letter.id LIMIT $4"""
 LAST_BY_RULE = f"""
-SELECT outcome, ended_at FROM headrace.requeue WHERE automatic AND asked ->> '{RULE}' = $1
-ORDER BY id DESC LIMIT 1"""  # noqa: S608 - a constant
+SELECT ended_at, EXISTS (
+    SELECT FROM headrace.dead_letter AS letter WHERE letter.requeue_id = requeue.id AND letter.state = 'recovered'
+) AS recovered
+FROM headrace.requeue WHERE automatic AND asked ->> '{RULE}' = $1 ORDER BY id DESC LIMIT 1"""  # noqa: S608 - a constant
 
 
 class Housekeeping:
@@ -110,12 +112,13 @@ class Housekeeping:
     async def _follow_rule(self, connection: Connection, reason: str, times: int) -> None:
         control, now = self._settings.control, self._clock.now()
         row = await connection.fetchrow(LAST_BY_RULE, reason)
-        last = None if row is None else Last(row["outcome"], row["ended_at"])
-        if not rules.may_begin(last, now, first_s=control.requeue_first_s):
+        last = None if row is None else Last(row["ended_at"], row["recovered"])
+        most = rules.most_letters(last, now, first_s=control.requeue_first_s)
+        if most == 0:
             return
         lines = rules.due(times, now, first_s=control.requeue_first_s, most_s=control.requeue_most_s)
         counts, befores = [line.count for line in lines], [line.before for line in lines]
-        found = await connection.fetch(_DUE, reason, counts, befores, MAX_IDS, list(REQUEUED_TO))
+        found = await connection.fetch(_DUE, reason, counts, befores, most, list(REQUEUED_TO))
         if not found:
             return
         which = LetterFilter(ids=tuple(row["id"] for row in found))

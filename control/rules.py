@@ -3,8 +3,9 @@
     failed --first_s--> requeued --failed--2 * first_s--> requeued --failed--4 * first_s--> ... at most `times`
 
 Letters of one class go together as one requeue, so that its pace (`streams.requeue_plan`) finds out with a few of them
-whether the cause is gone. The next one of a class begins when the last one has ended, and not before `first_s` later
-when that one was given up.
+whether the cause is gone. The next one of a class begins when the last one has ended. When nothing of that recovered,
+it begins not before `first_s` later, and with PROBE letters: each letter that is requeued and put back leaves two lines
+in an audit that nobody can shorten, and an outage may last for days.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reliability.backoff import ceiling_s
+from streams.letter_filter import MAX_IDS
+
+PROBE = 16
 
 
 @dataclass(frozen=True)
@@ -32,16 +36,18 @@ def due(times: int, now: datetime, *, first_s: float, most_s: float) -> list[Due
 
 @dataclass(frozen=True)
 class Last:
-    """The last automatic requeue of a class; `ended_at` is None while it runs."""
+    """The last automatic requeue of a class; `ended_at` is None while it runs, `recovered` says whether any did."""
 
-    outcome: str | None
     ended_at: datetime | None
+    recovered: bool
 
 
-def may_begin(last: Last | None, now: datetime, *, first_s: float) -> bool:
-    """Whether the next requeue of a class may begin."""
+def most_letters(last: Last | None, now: datetime, *, first_s: float) -> int:
+    """How many letters the next requeue of a class may have; 0: it must not begin yet."""
     if last is None:
-        return True
+        return MAX_IDS
     if last.ended_at is None:
-        return False
-    return last.outcome == "done" or now >= last.ended_at + timedelta(seconds=first_s)
+        return 0
+    if last.recovered:
+        return MAX_IDS
+    return PROBE if now >= last.ended_at + timedelta(seconds=first_s) else 0

@@ -8,13 +8,15 @@ import pytest
 
 from control.housekeeping import LAST_BY_RULE, Housekeeping
 from control.observed import ControlMetrics
+from control.rules import PROBE
 from runtime.clock import SystemClock
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
-from streams import letter_rows, postgres
+from streams import letter_moves, letter_rows, postgres
 from streams.dead_letters import DeadLetters
 from streams.letter_filter import LetterFilter
+from streams.letter_moves import Order
 from streams.postgres import Connection
 from streams.requeue_metrics import RequeueMetrics
 from streams.requeuer import Requeuer
@@ -27,6 +29,7 @@ class Bench:
 
     def __init__(self, settings: Settings, pool: postgres.Pool, connection: Connection) -> None:
         self.connection = connection
+        self.letters = DeadLetters(pool, settings.postgres)
         self.metrics = Metrics()
         gauges, clock = RequeueMetrics(self.metrics), SystemClock()
         self.requeuer = Requeuer(settings, clock, gauges)
@@ -48,8 +51,8 @@ def on(settings: Settings, body: Callable[[Bench], Awaitable[None]], **control: 
         connection = await postgres.connect(settings.postgres, name="test")
         try:
             async with postgres.pool(settings.postgres, name="test", size=2) as pool:
-                await DeadLetters(pool, settings.postgres).bury([record_letter(n) for n in range(3)])
                 bench = Bench(settings, pool, connection)
+                await bench.letters.bury([record_letter(n) for n in range(3)])
                 try:
                     await body(bench)
                 finally:
@@ -87,6 +90,30 @@ def test_a_process_that_leads_no_more_tells_no_counts(settings: Settings):
         assert b"headrace_dlq_oldest_entry_seconds{" not in told
 
     on(settings, body)
+
+
+def test_while_an_outage_lasts_a_rule_tries_a_few_letters_and_all_once_some_recover(settings: Settings):
+    """Thousands that are put back again and again would fill the audit, which nobody can shorten."""
+
+    async def body(at: Bench) -> None:
+        await at.letters.bury([record_letter(n) for n in range(3, 60)])
+        await at.leads()
+        (first,) = await letter_rows.requeues(at.connection, limit=5)
+        assert (first.automatic, first.letter_count) == (True, 60)
+        order = Order("requeuer", "they died again", 1)
+        await letter_moves.cancel(at.connection, first.id, order, outcome="gave_up")
+        await at.keeping.look()
+        second, _first = await letter_rows.requeues(at.connection, limit=5)
+        assert second.letter_count == PROBE
+        await at.connection.execute(
+            "UPDATE headrace.dead_letter SET state = 'recovered', waiting = false WHERE requeue_id = $1", second.id
+        )
+        await letter_moves.end_finished(at.connection)
+        await at.keeping.look()
+        third, *_others = await letter_rows.requeues(at.connection, limit=5)
+        assert third.letter_count == 60 - PROBE
+
+    on(settings, body, requeue_rules={"Unavailable": 4}, requeue_first_s=0.001)
 
 
 def test_the_last_requeue_of_a_rule_is_found_without_reading_those_of_years(settings: Settings):

@@ -308,6 +308,16 @@ def test_the_database_refuses_what_would_leave_no_trace(settings: Settings, stat
     on(settings, body, *(record_letter(n) for n in range(3)))
 
 
+@pytest.mark.parametrize("rate", ["0", "'NaN'", "'Infinity'"])
+def test_the_database_refuses_a_rate_that_nobody_can_keep(settings: Settings, rate: str):
+    async def body(at: Bench) -> None:
+        statement = "INSERT INTO headrace.requeue (actor, why, asked, rate_per_s, letter_count) VALUES "
+        with pytest.raises(asyncpg.CheckViolationError):
+            await at.connection.execute(f"{statement} ('ann', 'x', '{{}}', {rate}, 1)")
+
+    on(settings, body)
+
+
 def test_every_field_of_a_filter_is_asked_for(settings: Settings):
     ours = {
         "source": "retrieval",

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control.rules import Last, due, may_begin
+from control.rules import PROBE, Last, due, most_letters
+from streams.letter_filter import MAX_IDS
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -29,11 +30,11 @@ def test_the_times_double():
     assert [(NOW - line.before) / timedelta(minutes=1) for line in lines] == [1, 2, 4, 8]
 
 
-def test_a_class_has_one_requeue_at_a_time_and_rests_after_one_that_was_given_up():
+def test_a_class_has_one_requeue_at_a_time_and_after_one_that_helped_nobody_rests_and_tries_a_few():
     minute = timedelta(minutes=1)
-    assert may_begin(None, NOW, first_s=60)
-    assert not may_begin(Last(None, None), NOW, first_s=60)
-    assert may_begin(Last("done", NOW), NOW, first_s=60)
-    assert not may_begin(Last("gave_up", NOW - minute / 2), NOW, first_s=60)
-    assert may_begin(Last("gave_up", NOW - minute), NOW, first_s=60)
-    assert not may_begin(Last("cancelled", NOW), NOW, first_s=60)
+    assert most_letters(None, NOW, first_s=60) == MAX_IDS
+    assert most_letters(Last(None, recovered=False), NOW, first_s=60) == 0
+    assert most_letters(Last(None, recovered=True), NOW, first_s=60) == 0
+    assert most_letters(Last(NOW, recovered=True), NOW, first_s=60) == MAX_IDS
+    assert most_letters(Last(NOW - minute / 2, recovered=False), NOW, first_s=60) == 0
+    assert most_letters(Last(NOW - minute, recovered=False), NOW, first_s=60) == PROBE
