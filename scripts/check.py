@@ -49,10 +49,19 @@ def compose_is_clean() -> bool:
         return passed("compose file", [program, "config", "-q"], folder)
 
 
+def alerts_fire() -> bool:
+    """The alert rules' own tests, where promtool (of Prometheus) is installed."""
+    program = shutil.which("promtool")
+    if program is None:
+        print("--      alert rules    (promtool is not installed)")
+        return True
+    return passed("alert rules", [program, "test", "rules", "alert-rules.test.yml"], ROOT / "deploy")
+
+
 def main() -> int:
     """0 when every check passed."""
     results = [passed(name, command) for name, command in CHECKS.items()]
-    results.append(compose_is_clean())
+    results += [compose_is_clean(), alerts_fire()]
     return 0 if all(results) else 1
 
 
