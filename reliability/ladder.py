@@ -2,10 +2,10 @@
 
     level              climbs one step after `up_after_s` of pressure, goes down one after `down_after_s` of calm
     0 NORMAL
-    1 NO_BACKGROUND    replay, backfill and archive pause; traces are sampled
-    2 STALE            caches of tools and retrieval answer with what they have
+    1 NO_BACKGROUND    replay and archive pause
+    2 STALE            as 1: for caches that may answer with what they have, of which there are none yet
     3 ESSENTIAL        orders and voice only
-    4 READ_ONLY        nothing is changed any more; operators only
+    4 READ_ONLY        as 3: for what changes something for clients, which nothing does yet; operators only
 
         pressure          calm = every signal below limit * clear_ratio; between both, nothing moves (hysteresis)
     n ----------> n + 1
@@ -44,34 +44,21 @@ class Feature(StrEnum):
     """`headrace replay`: reading and sending pause; nothing is lost."""
     ARCHIVE = "archive"
     """`headrace archive`: copying pauses between two chunks."""
-    BACKFILL = "backfill"
-    """Other recomputation that an operator began."""
-    FULL_TRACES = "full_traces"
-    """Without it, traces are sampled."""
-    FRESH_TOOLS = "fresh_tools"
-    """Without it, the tool cache answers past its time."""
-    FRESH_RETRIEVAL = "fresh_retrieval"
-    """Without it, the retrieval cache answers past its time."""
     TABLES = "tables"
     """Views of tables through the gateway."""
     STREAMS = "streams"
     """New streams other than of orders, voice and alerts; open ones go on."""
-    WRITES = "writes"
-    """What changes something for clients. Operators' own requests always pass, or nobody could go back."""
 
 
-# The one table of what goes at which level; agents and servers read it through `allowed`.
+# The one table of what goes at which level, read through `allowed`. It names what there is, and nothing else: operators
+# are shown it. Relay, mirror, worker and control have no line: what they could leave for later (trimming, purging,
+# requeueing) keeps servers from filling up, and a lag that lasts would put it off for ever.
 TURNED_OFF_AT: Mapping[Feature, Level] = MappingProxyType(
     {
         Feature.REPLAY: Level.NO_BACKGROUND,
         Feature.ARCHIVE: Level.NO_BACKGROUND,
-        Feature.BACKFILL: Level.NO_BACKGROUND,
-        Feature.FULL_TRACES: Level.NO_BACKGROUND,
-        Feature.FRESH_TOOLS: Level.STALE,
-        Feature.FRESH_RETRIEVAL: Level.STALE,
         Feature.TABLES: Level.ESSENTIAL,
         Feature.STREAMS: Level.ESSENTIAL,
-        Feature.WRITES: Level.READ_ONLY,
     }
 )
 # The least important work that gates let pass.
