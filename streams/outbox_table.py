@@ -31,6 +31,12 @@ LEFT JOIN LATERAL (
     ORDER BY o.id LIMIT $3
 ) AS waiting ON true
 ORDER BY waiting.id"""  # noqa: S608  # only constants of this module
+# The same rows, of some shards only; whoever holds the shards' locks sees what their last holder has marked.
+_PEEK_SHARDS = f"""
+SELECT o.id, {SHARD} AS shard, octet_length(o.payload::text) AS payload_bytes
+FROM outbox o WHERE o.processed IS NOT TRUE AND o.id > $1::bigint AND o.id <= $2::bigint
+    AND {SHARD} = ANY($3::integer[]) AND {_NOT_HELD}
+ORDER BY o.id LIMIT $4"""  # noqa: S608  # only constants of this module
 # In the order that was asked for, passing over what another relay holds.
 _LOCK_SHARDS = """
 SELECT shard FROM unnest($1::smallint[]) WITH ORDINALITY AS wanted(shard, place) JOIN headrace.shard USING (shard)
@@ -107,6 +113,12 @@ async def peek(connection: Connection, scan: Scan, limit: int) -> Peeked:
     return Peeked(
         top_id, xmin, xmax, [Seen(r["id"], r["shard"], r["payload_bytes"]) for r in rows if r["id"] is not None]
     )
+
+
+async def peek_shards(connection: Connection, scan: Scan, shards: Sequence[int], limit: int) -> list[Seen]:
+    """The first `limit` waiting rows of `scan` in these shards, in order of id, without those on hold."""
+    rows = await connection.fetch(_PEEK_SHARDS, scan.after_id, scan.up_to_id, shards, limit)
+    return [Seen(*row) for row in rows]
 
 
 async def lock_shards(connection: Connection, shards: Sequence[int], limit: int) -> list[int]:

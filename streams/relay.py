@@ -4,7 +4,8 @@ Where it stands: `streams.outbox` wrote the row; here it is decoded (`streams.re
 (`streams.redis_log`); `streams.mirror` takes the entry on to Kafka. One batch:
 
 1. peek      at waiting rows, without a lock (`streams.relay_plan` says where).
-2. shards    lock those of the 64 that have waiting rows and that no other relay holds.
+2. shards    lock those of the 64 that have waiting rows and that no other relay holds; several relays at work then look
+             once more, at these shards alone.
 3. claim     the rows, in order of id, in a second statement: it has to see what the shards' last holder marked.
 4. publish   with a marker for each row, so that a repeat after a crash is a no-op.
 5. keep      rows that break their contract as dead letters, and those that must wait on hold, in this transaction.
@@ -92,7 +93,7 @@ class Relay:
         self._metrics = metrics
         self._health = health
         self._clock = clock
-        self._lag = RelayLag(settings.postgres, redis, metrics, clock, lambda: self._plan.low_id)
+        self._lag = RelayLag(settings.postgres, redis, metrics, clock, lambda: self._plan.late_from_id)
         self._purge = OutboxPurge(settings.postgres, settings.relay.purge_after_hours, metrics, clock)
         self._connection: Connection | None = None
         self._plan = relay_plan.start(0, clock.monotonic_s())
@@ -156,13 +157,12 @@ class Relay:
         return done + found
 
     async def _scanned(self, connection: Connection, scan: Scan, look: Look, limit: int) -> int:
-        most = relay_plan.rows_to_see(limit, self._settings.relay.shards)
         begin_s = self._clock.monotonic_s()
-        top_id, xmin, xmax, seen = await outbox_table.peek(connection, scan, most)  # step 1
+        top_id, xmin, xmax, seen = await outbox_table.peek(connection, scan, limit)  # step 1
         now_s = self._clock.monotonic_s()
         found = Found(top_id, seen[0].id if seen else None, now_s - begin_s, xmin, xmax)
         self._plan = relay_plan.observe(self._plan, scan, found, now_s, self._settings.relay.young_row_s)
-        return await self._work.deal_with(connection, scan.lane, seen, look, limit) if seen else 0
+        return await self._work.deal_with(connection, scan, seen, look, limit) if seen else 0
 
     async def _looked_around(self, connection: Connection) -> Look:
         """What concerns all relays, as of 50 ms ago at most."""
@@ -184,7 +184,7 @@ class Relay:
         """One batch of rows on hold that need not wait any more."""
         queues = self._work.quota.due(look.queues)
         seen = await hold_table.peek(connection, queues, limit) if queues else []
-        return await self._work.deal_with(connection, Lane.HELD, seen, look, limit) if seen else 0
+        return await self._work.deal_with(connection, None, seen, look, limit) if seen else 0
 
     async def _keep_hint(self, connection: Connection) -> None:
         (kept_s, kept_id), now_s = self._hint_kept, self._clock.monotonic_s()

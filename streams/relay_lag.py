@@ -29,7 +29,7 @@ _COUNTED_HELD = 100_001
 
 
 class RelayLag:
-    """Tells the outbox lag; `low_id()` says below which id no row waits, so that history is not counted."""
+    """Tells the outbox lag, of rows above `from_id()`: history is not gone through each second."""
 
     def __init__(
         self,
@@ -37,13 +37,13 @@ class RelayLag:
         redis: RedisLog,
         metrics: RelayMetrics,
         clock: Clock,
-        low_id: Callable[[], int],
+        from_id: Callable[[], int],
     ) -> None:
         self._settings = settings
         self._redis = redis
         self._metrics = metrics
         self._clock = clock
-        self._low_id = low_id
+        self._from_id = from_id
         self._connection: Connection | None = None
 
     async def run(self) -> None:
@@ -72,7 +72,7 @@ class RelayLag:
                 with postgres.translated(self._settings):
                     await outbox_table.prepare(self._connection)
             with postgres.translated(self._settings):
-                waiting = await outbox_table.waiting(self._connection, self._low_id(), _COUNTED_ROWS)
+                waiting = await outbox_table.waiting(self._connection, self._from_id(), _COUNTED_ROWS)
                 return waiting, await hold_table.held(self._connection, _COUNTED_HELD)
         except ServerMissing:
             await self._hang_up()

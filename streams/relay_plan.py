@@ -27,7 +27,7 @@ kept in the database, so that a new relay does not begin at the first row. Times
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
@@ -49,8 +49,6 @@ _NOTHING_SETTLED = -1
 # An instant in the server, unless its process is suspended right there.
 SETTLE_S = 0.5
 SHARDS = 64
-# A look at so many rows takes 10 ms; most of them are another relay's.
-_MOST_SEEN = 5_000
 # So many polls in a row find nothing before the pause begins to grow.
 _PATIENT_POLLS = 50
 
@@ -167,14 +165,16 @@ def observe(plan: ScanPlan, scan: Scan, found: Found, now_s: float, young_s: flo
     return _sampled(replace(plan, fresh_id=max(plan.fresh_id, min(plan.settled_id, _up_to(scan, found)))), now_s)
 
 
-def shards_of(seen: Iterable[Seen]) -> list[int]:
-    """The shards with waiting rows, the one that has waited longest first."""
-    return list(dict.fromkeys(row.shard for row in seen))
+def shards_to_lock(seen: Iterable[Seen], last: Collection[int], *, more: bool) -> list[int]:
+    """The shards with waiting rows, the one that has waited longest first.
 
-
-def rows_to_see(limit: int, shards: int) -> int:
-    """How many waiting rows to look at for `limit` of them to be in our part of the 64 shards, if they are spread."""
-    return min(limit * -(-SHARDS // shards), max(limit, _MOST_SEEN))
+    When there are `more` rows than seen, all others follow, those of the `last` batch at the end: what was seen may all
+    be another relay's.
+    """
+    shards = dict.fromkeys(row.shard for row in seen)
+    if more:
+        shards |= dict.fromkeys(sorted(range(SHARDS), key=last.__contains__))
+    return list(shards)
 
 
 def take(seen: Iterable[Seen], shards: Iterable[int], most_rows: int, most_bytes: int) -> list[int]:

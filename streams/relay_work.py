@@ -14,7 +14,7 @@ from streams import dead_letters, hold_table, outbox_table, relay_batch, relay_p
 from streams.hold_table import Look
 from streams.relay_batch import Batch
 from streams.relay_fate import judge
-from streams.relay_plan import Lane, Seen
+from streams.relay_plan import Lane, Scan, Seen
 from streams.tenant_quota import TenantQuota
 
 if TYPE_CHECKING:
@@ -38,14 +38,17 @@ class Work:
         self.quota = TenantQuota(settings.relay, settings.postgres, clock)
         # Published and committed, but the markers were not told to expire yet.
         self._unexpired: list[NewEntry] = []
+        self._last_shards: frozenset[int] = frozenset()
 
-    async def deal_with(self, connection: Connection, lane: Lane, seen: Sequence[Seen], now: Look, limit: int) -> int:
+    async def deal_with(
+        self, connection: Connection, scan: Scan | None, seen: Sequence[Seen], now: Look, limit: int
+    ) -> int:
         """Publish, bury or hold the rows seen whose shards are free; for how many something has changed since.
 
         Args:
             connection: with no open transaction.
-            lane: where the rows were seen, for the metrics.
-            seen: in order of id.
+            scan: where the rows were seen; None for rows on hold.
+            seen: in order of id, at most `limit`.
             now: which tenants' rows are held.
             limit: most rows to claim.
 
@@ -53,11 +56,11 @@ class Work:
             ServerMissing: Redis is down; what the transaction did must be rolled back, and the rows come again.
         """
         settings, paused = self._settings.relay, now.paused
+        lane = scan.lane if scan else Lane.HELD
         if lane is not Lane.HELD:
             paused |= self.quota.limited(now.queues)
         async with connection.transaction():
-            shards = await outbox_table.lock_shards(connection, relay_plan.shards_of(seen), settings.shards)  # step 2
-            ids = relay_plan.take(seen, shards, limit, settings.batch_bytes)
+            shards, ids = await self._taken(connection, scan, seen, limit)
             if not ids:
                 return 0
             rows = await outbox_table.claim(connection, ids)  # step 3
@@ -75,6 +78,20 @@ class Work:
         self._unexpired += batch.entries
         self._count(lane, batch, published, published_s)
         return len(batch.done) + len(batch.holds) + len(gone)
+
+    async def _taken(
+        self, connection: Connection, scan: Scan | None, seen: Sequence[Seen], limit: int
+    ) -> tuple[list[int], list[int]]:
+        """Step 2: the shards that are ours until the transaction ends, and the rows there to claim."""
+        settings = self._settings.relay
+        # With several relays at work, much of what was seen is another's, and may be done by now.
+        again = scan if len(seen) >= limit and settings.shards < relay_plan.SHARDS else None
+        wanted = relay_plan.shards_to_lock(seen, self._last_shards, more=again is not None)
+        shards = await outbox_table.lock_shards(connection, wanted, settings.shards)
+        self._last_shards = frozenset(shards)
+        if again:
+            seen = await outbox_table.peek_shards(connection, again, shards, limit)
+        return shards, relay_plan.take(seen, shards, limit, settings.batch_bytes)
 
     async def expire(self) -> None:
         """Step 7. Raises ServerMissing, and is to be called again then."""

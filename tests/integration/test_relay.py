@@ -17,6 +17,7 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings
 from streams import relay as relay_process
 from streams import relay_plan
+from streams.outbox_table import SHARD
 from streams.redis_log import RedisLog
 from streams.relay import Relay
 from streams.relay_metrics import RelayMetrics
@@ -281,6 +282,26 @@ def test_shards_that_another_relay_holds_are_left_to_it(settings: Settings):
         assert await b.relay.step() == 1
 
     stepped(settings, body)
+
+
+def test_many_rows_in_shards_of_another_relay_do_not_hide_those_that_are_free(settings: Settings):
+    sharing = settings.model_copy(update={"relay": settings.relay.model_copy(update={"shards": 32, "batch_rows": 5})})
+
+    async def body(b: Bench) -> None:
+        theirs = [await insert(b.connection, payload("theirs"), "theirs") for _ in range(30)]
+        ours = [await insert(b.connection, payload(f"{n}"), f"{n}") for n in range(12)]
+        shard = await b.connection.fetchval(f"SELECT {SHARD} FROM outbox o WHERE id = $1", theirs[0])  # noqa: S608
+        free = await b.connection.fetch(f"SELECT id FROM outbox o WHERE id > 30 AND {SHARD} <> $1", shard)  # noqa: S608
+        async with b.connection.transaction():
+            await b.connection.execute("SELECT FROM headrace.shard WHERE shard = $1 FOR UPDATE", shard)
+            for _ in range(8):
+                await b.relay.step()
+            assert sorted(await b.ids()) == [row["id"] for row in free]
+        await b.drain()
+        assert sorted(await b.ids()) == theirs + ours
+        assert await recount(settings.postgres.url, b.redis, settings.prefix) == CLEAN
+
+    stepped(sharing, body)
 
 
 def test_three_relays_share_the_rows(settings: Settings):

@@ -182,14 +182,6 @@ def test_what_is_taken_is_a_prefix_of_our_shards_within_the_bytes(
         assert total + ours[len(taken)].payload_bytes > most
 
 
-@given(st.integers(1, 10_000), st.integers(1, 64))
-def test_a_relay_looks_at_more_rows_the_fewer_shards_it_takes(limit: int, shards: int):
-    rows_to_see = relay_plan.rows_to_see(limit, shards)
-    assert limit <= rows_to_see <= max(limit, 5_000)
-    assert rows_to_see == max(limit, 5_000) or rows_to_see * shards >= limit * 64
-    assert relay_plan.rows_to_see(limit, 64) == limit
-
-
 @given(st.integers(0, 10**6), st.floats(0.001, 1), st.floats(1, 60))
 def test_the_pause_grows_from_poll_to_idle_and_no_further(empty_polls: int, poll_s: float, idle_poll_s: float):
     pause_s = relay_plan.pause_s(empty_polls, poll_s=poll_s, idle_poll_s=idle_poll_s)

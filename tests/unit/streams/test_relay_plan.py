@@ -108,4 +108,8 @@ def test_a_history_of_any_length_is_passed_in_stretches_that_one_statement_can_l
 
 
 def test_shards_come_in_the_order_of_their_oldest_row():
-    assert relay_plan.shards_of([Seen(1, 9, 0), Seen(2, 3, 0), Seen(3, 9, 0)]) == [9, 3]
+    seen = [Seen(1, 9, 0), Seen(2, 3, 0), Seen(3, 9, 0)]
+    assert relay_plan.shards_to_lock(seen, (), more=False) == [9, 3]
+    among_all = relay_plan.shards_to_lock(seen, range(3, 60), more=True)
+    assert among_all[:9] == [9, 3, 0, 1, 2, 60, 61, 62, 63]
+    assert sorted(among_all) == list(range(64))
