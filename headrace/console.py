@@ -26,6 +26,9 @@ from runtime.clock import Clock
 # round. Names in tables come from outside.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
+# In a pipe or a file a line is as long as it has to be: an id that is folded into two lines is found by no grep.
+_LINE_CHARS = 10_000
+
 # Shows a table: title, headers, rows.
 Show = Callable[[str, Sequence[str], Sequence[Sequence[str]]], None]
 
@@ -43,6 +46,8 @@ class Console:
         self._clock = clock
         # Soft wrap: an address or a path that is cut into two lines can no longer be clicked or copied.
         self._rich = RichConsole(stderr=to_stderr, highlight=False, soft_wrap=True)
+        if not self._rich.is_terminal:
+            self._rich.width = _LINE_CHARS
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -100,10 +105,15 @@ class Console:
     def replaced(self) -> Iterator[Show]:
         """A table that stays in its place on a terminal when it is shown anew; elsewhere they follow each other."""
         if not self._rich.is_terminal:
-            yield lambda title, headers, rows: self._rich.print(_grid(title, headers, rows), soft_wrap=False)
+            yield self._followed
             return
         with Live(console=self._rich, auto_refresh=False, vertical_overflow="crop") as live:
             yield lambda title, headers, rows: live.update(_grid(title, headers, rows), refresh=True)
+
+    def _followed(self, title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        if title:
+            self.say(title)  # of a table it would be folded to its width
+        self.table(headers, rows)
 
 
 def escape(text: str) -> str:
