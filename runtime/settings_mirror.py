@@ -35,8 +35,8 @@ class MirrorSettings(Group):
         default=3600.0,
         ge=0,
         le=2_592_000,
-        description="A consumer group of a stream whose consumers have all been silent for longer, or that has had none "
-        "for longer, no longer holds trimming back. 0: every group does, for ever.",
+        description="A consumer group of a stream whose consumers have all been silent for longer, or that has had "
+        "none for longer, no longer holds trimming back. 0: every group does, for ever.",
     )
     unread_age_s: float = Field(
         default=86_400.0,

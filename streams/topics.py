@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from runtime.settings import KafkaSettings, Settings
 
 _HOUR_MS = 3_600_000
-_VISIBLE_POLLS = 100
+_VISIBLE_POLLS = 600
 _VISIBLE_POLL_S = 0.05
 
 
@@ -104,7 +104,7 @@ async def ensure(cluster: Cluster, settings: Settings) -> list[str]:
 async def create(cluster: Cluster, kafka: KafkaSettings, topics: Sequence[NewTopic]) -> list[str]:
     """Create those that are missing, wait until brokers know them, and return their names.
 
-    May run in several processes at once. Waits at most five seconds for the new topics to be seen; raises
+    May run in several processes at once. Waits at most half a minute for the new topics to be seen; raises
     ServerMissing (transient) when they are not, or when the cluster refuses to create one.
     """
     existing = await cluster.topics(topic.name for topic in topics)
