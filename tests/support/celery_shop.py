@@ -53,7 +53,9 @@ class CeleryShop:
         command = [sys.executable, "-m", "celery", "-A", "tests.support.celery_tasks", "worker", *options]
         self._log = log
         with log.open("wb") as out:
-            process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, cwd=log.parent)
+            process = subprocess.Popen(
+                command, env=environment, stdout=out, stderr=out, cwd=log.parent, start_new_session=True
+            )
         try:
             deadline = time.monotonic() + 60
             while b" ready." not in log.read_bytes():
@@ -64,9 +66,5 @@ class CeleryShop:
             self.show_log()
             raise
         finally:
-            process.send_signal(signal.SIGQUIT)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(10)
+            os.killpg(process.pid, signal.SIGKILL)  # with its children; a goodbye takes it up to ten seconds
+            process.wait(10)
