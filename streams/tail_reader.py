@@ -96,8 +96,10 @@ class TailReader:
         answers = await cluster.fetch(self.positions, max_wait_ms=self._settings.fetch_max_wait_ms)
         self._heard_s = self._clock.monotonic_s()
         for answer in answers:
-            if answer.end < self.positions[answer.partition]:
-                raise OffsetGone(answer.partition)
+            place, at = answer.partition, self.positions[answer.partition]
+            # A broker that has just become the leader may tell of an end that lags: asked for the end, it waits.
+            if answer.end < at and (await cluster.true_end_offsets([place]))[place] < at:
+                raise OffsetGone(place)
             if not answer.records:
                 # Transaction markers and compacted batches: on with nothing to show.
                 self.positions[answer.partition] = answer.next_offset

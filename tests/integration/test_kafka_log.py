@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -11,7 +12,7 @@ from contracts.errors import ServerMissing
 from headrace.servers import probes, tansu
 from runtime.clock import SystemClock
 from runtime.settings import KafkaSettings
-from streams.kafka_log import Cluster, NewTopic, Outgoing, Partition, Record, partition_for
+from streams.kafka_log import Cluster, Fetched, NewTopic, Outgoing, Partition, Record, partition_for
 from streams.kafka_producer import BATCH_BYTES, BatchRecord, BatchTooLarge, Producer
 from streams.tail_reader import TailReader
 from tests.support.aio import run
@@ -207,6 +208,37 @@ def test_a_reader_survives_a_broker_that_forgot_everything(tmp_path: Path, prefi
                     assert reader.epoch != epoch
         finally:
             await broker.stop()
+
+    run(scenario())
+
+
+def test_a_leader_whose_end_lags_is_not_taken_for_a_log_that_was_emptied(made: Bench, monkeypatch: pytest.MonkeyPatch):
+    """Such an answer comes of a broker that has just taken a partition over; one broker alone never gives it."""
+
+    async def scenario() -> None:
+        fetch, lagging = Cluster.fetch, list[bool]()
+
+        async def fetched(self: Cluster, positions: Mapping[Partition, int], *, max_wait_ms: int = 1) -> list[Fetched]:
+            answers = await fetch(self, positions, max_wait_ms=max_wait_ms)
+            if lagging and lagging.pop():
+                return [
+                    answer._replace(records=[], next_offset=positions[answer.partition], end=0) for answer in answers
+                ]
+            return answers
+
+        async with made:
+            await made.producer.send_all([made.record("k", f"old{n}") for n in range(5)])
+            async with TailReader(made.settings, [made.topic], SystemClock(), tail_count=50) as reader:
+                got: list[bytes | None] = []
+                async for records in reader:
+                    got += [record.value for record in records]
+                    if got[-1] == b"new":
+                        break
+                    monkeypatch.setattr(Cluster, "fetch", fetched)
+                    lagging.append(True)
+                    await made.producer.send_all([made.record("k", "new")])
+                assert got == [*(b"old%d" % n for n in range(5)), b"new"]
+            assert not lagging
 
     run(scenario())
 
