@@ -49,7 +49,7 @@ def relay(settings: Settings, point: str, batch: int = 1, **more: str) -> Iterat
         process.wait()
 
 
-def drained(settings: Settings, timeout_s: float = 30.0) -> Recount:
+def drained(settings: Settings, timeout_s: float = 90.0) -> Recount:
     """The recount once no row waits any more."""
 
     async def main() -> Recount:
@@ -81,7 +81,7 @@ def count(settings: Settings) -> int:
 def test_a_killed_relay_loses_doubles_and_reorders_nothing(settings: Settings, point: str):
     run(fill(settings.postgres.url, 600))
     with relay(settings, point, batch=3) as first:
-        assert first.wait(30) == -signal.SIGKILL
+        assert first.wait(90) == -signal.SIGKILL
     assert count(settings) >= 200
     with relay(settings, "none"):
         assert drained(settings) == CLEAN
@@ -91,7 +91,7 @@ def test_a_killed_relay_loses_doubles_and_reorders_nothing(settings: Settings, p
 def test_without_markers_the_same_crash_doubles_rows_so_the_recount_can_see_it(settings: Settings):
     run(fill(settings.postgres.url, 600))
     with relay(settings, "plain", batch=3) as first:
-        assert first.wait(30) == -signal.SIGKILL
+        assert first.wait(90) == -signal.SIGKILL
     with relay(settings, "plain", batch=1000):
         found = drained(settings)
     assert found.doubled == 100

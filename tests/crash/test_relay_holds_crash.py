@@ -38,7 +38,7 @@ def held(settings: Settings) -> object:
     return asked(settings, lambda c: c.fetchval("SELECT count(*) FROM headrace.hold"))
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 90.0) -> None:
     async def main() -> None:
         while not await asyncio.to_thread(condition):  # noqa: ASYNC110  # another process
             await asyncio.sleep(0.1)
@@ -51,7 +51,7 @@ def test_a_relay_that_is_killed_while_rows_go_on_hold_publishes_none_of_them(set
     asked(settings, lambda c: tenants.pause(c, "t1", why="a test", by="me"))
     run(fill(settings.postgres.url, ROWS))
     with relay(settings, point, batch=3) as first:
-        assert first.wait(30) == -signal.SIGKILL
+        assert first.wait(90) == -signal.SIGKILL
     with relay(settings, "none"):
         until(lambda: held(settings) == ROWS)
         assert count(settings) == 0
@@ -72,7 +72,7 @@ def test_a_relay_that_is_killed_while_rows_leave_their_hold_loses_doubles_and_re
     asked(settings, lambda c: tenants.resume(c, "t1", why="a test", by="me"))
     run(fill(settings.postgres.url, ROWS))
     with relay(settings, point, batch=2) as first:
-        assert first.wait(30) == -signal.SIGKILL
+        assert first.wait(90) == -signal.SIGKILL
     with relay(settings, "none"):
         assert drained(settings) == CLEAN
     assert count(settings) == 2 * ROWS
