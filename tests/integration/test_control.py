@@ -336,9 +336,11 @@ def test_a_gateway_whose_control_process_is_away_says_so(settings: Settings):
     run(main())
 
 
-def test_letters_of_a_class_with_a_rule_are_requeued_without_an_operator(settings: Settings):
-    rules = {"requeue_rules": {"Unavailable": 2}, "requeue_first_s": 1.0}
-    ruled = with_control(settings, **rules)
+def test_letters_of_a_class_with_a_rule_are_requeued_without_an_operator(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("control.housekeeping.EVERY_S", 0.1)
+    ruled = with_control(settings, requeue_rules={"Unavailable": 2}, requeue_first_s=0.2)
 
     async def main() -> None:
         await _topics(ruled)
