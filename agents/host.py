@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tables.window_table import WindowTable
 
 DRAIN_S = 5.0
+LAST_S = 1.0
 
 
 class AgentHost:
@@ -150,7 +151,13 @@ class AgentHost:
         self._closing.append(close)
 
     async def drain(self) -> None:
-        """Take in nothing more and make durable what was; waits at most DRAIN_S. Then close."""
-        await asyncio.gather(*(runner.drain(DRAIN_S) for runner in self.runners))
+        """Take in nothing more and make durable what was; waits at most DRAIN_S. Then close, and at most LAST_S more.
+
+        Calls that closing cuts have outcomes too. An order that must not be told twice is a dead letter then: without
+        it, whoever has the partition next would tell it again.
+        """
+        drained = await asyncio.gather(*(runner.drain(DRAIN_S) for runner in self.runners))
         for close in self._closing:
             await close()
+        left = [runner for runner, is_drained in zip(self.runners, drained, strict=True) if not is_drained]
+        await asyncio.gather(*(runner.drain(LAST_S) for runner in left))

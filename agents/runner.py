@@ -7,7 +7,6 @@ Where it stands: `streams.batches` delivers chunks, `agents.host` attaches runne
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -69,12 +68,15 @@ class Runner:
             self.revoke()
             await asyncio.gather(*self._ended, return_exceptions=True)
 
-    async def drain(self, timeout_s: float) -> None:
-        """Fold no more, and wait at most `timeout_s` until what was folded is durable and acknowledged."""
+    async def drain(self, timeout_s: float) -> bool:
+        """Fold no more, and wait at most `timeout_s` until what was folded is durable and acknowledged; is it?"""
         self._stopping = True
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(timeout_s):
                 await asyncio.gather(*(owned.flushed() for owned in list(self._partitions.values())))
+        except TimeoutError:
+            return False
+        return True
 
     def own(self, partitions: Iterable[int]) -> None:
         """Begin afresh with these partitions: a table's recovery is complete."""

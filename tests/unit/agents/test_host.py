@@ -53,12 +53,55 @@ class Waiting(Prompt):
         return len(self.finishing) == self.of
 
 
+class Cut(Waiting):
+    """Work that calls something which ends only when it is closed; what came of it is written by the next flush."""
+
+    def __init__(self) -> None:
+        super().__init__([], 0)
+        self.is_closed = self.is_written = False
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+    def take(self, now_s: float) -> Effects:
+        self.is_written = self.is_closed
+        return super().take(now_s)
+
+    def is_drained(self, left_count: int) -> bool:
+        del left_count
+        return self.is_written
+
+
+def sinks_of(settings: Settings) -> Sinks:
+    clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+    outlet, burial = Outlet(settings.kafka, clock), Burial(settings.postgres)
+    return Sinks(outlet, burial, AgentMetrics(Metrics()), clock, fatal=lambda *_: None)
+
+
+def test_what_became_of_calls_that_closing_cut_is_written_before_the_process_stops(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(agents_host, "DRAIN_S", 0.01)
+    monkeypatch.setattr(agents_host, "LAST_S", 60.0)
+    settings, work = Settings(), Cut()
+    sinks = sinks_of(settings)
+
+    async def scenario() -> None:
+        host = AgentHost(faust.App("t", broker="kafka://nowhere"), settings, sinks)
+        host.runners = [Runner("agent", lambda _partition: work, sinks)]
+        host.at_close(work.close)
+        host.runners[0].own([0])
+        async with asyncio.timeout(30):
+            await host.drain()
+        assert work.is_written
+        host.runners[0].revoke()
+
+    run(scenario())
+
+
 def test_all_agents_drain_at_once_so_that_a_stop_takes_as_long_as_the_slowest(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(agents_host, "DRAIN_S", 60.0)
     finishing: list[int] = []
-    clock, settings = ManualClock(datetime(2026, 1, 1, tzinfo=UTC)), Settings()
-    outlet, burial = Outlet(settings.kafka, clock), Burial(settings.postgres)
-    sinks = Sinks(outlet, burial, AgentMetrics(Metrics()), clock, fatal=lambda *_: None)
+    settings = Settings()
+    sinks = sinks_of(settings)
 
     async def scenario() -> None:
         host = AgentHost(faust.App("t", broker="kafka://nowhere"), settings, sinks)
