@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+# What a callback of `bench overload` takes on a machine of 2024, and how long Linux lets one of many run at a time.
+CALLBACK_S = 18e-6
+TURN_S = 0.004
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -28,6 +34,34 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def jump(self, seconds: float) -> None:
         """Let time pass."""
         self._virtual_s += seconds
+
+
+class BusyLoop(VirtualLoop):
+    """One that gets `share` of a processor, `TURN_S` at a time, and on which each callback takes `CALLBACK_S` of it."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self._pause_s = TURN_S * (1 / share - 1)
+        self._left_s = TURN_S
+        self._ready = _Charged(self.charge)  # what asyncio takes its callbacks from, one by one
+
+    def charge(self) -> None:
+        """A callback runs."""
+        self._left_s -= CALLBACK_S
+        self.jump(CALLBACK_S)
+        if self._left_s <= 0:
+            self._left_s = TURN_S
+            self.jump(self._pause_s)
+
+
+class _Charged(deque[Any]):
+    def __init__(self, charge: Callable[[], None]) -> None:
+        super().__init__()
+        self._charge = charge
+
+    def popleft(self) -> Any:  # noqa: ANN401 - a handle of asyncio
+        self._charge()
+        return super().popleft()
 
 
 class _Jump(selectors.DefaultSelector):
@@ -47,7 +81,7 @@ class _Jump(selectors.DefaultSelector):
         return ready
 
 
-def run(main: Coroutine[Any, Any, T]) -> T:
-    """Like asyncio.run, on a VirtualLoop."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+def run(main: Coroutine[Any, Any, T], share: float | None = None) -> T:
+    """Like asyncio.run, on a VirtualLoop, or on a BusyLoop with this share of a processor."""
+    with asyncio.Runner(loop_factory=VirtualLoop if share is None else partial(BusyLoop, share)) as runner:
         return runner.run(main)
