@@ -13,7 +13,7 @@ dev: runtime-env ## everything on this machine, with sample traffic and a page; 
 	@exec $(BIN)/python -m headrace dev $(ARGS)
 
 test: dev-env ## unit, property, integration, crash and journey tests on embedded servers
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real and not load and not faults and not faults_sample" $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not real and not load and not faults and not faults_sample" $(ARGS)
 
 check: dev-env ## style, types, layers, dead code, docs in step, lock in step
 	@$(BIN)/python scripts/check.py
@@ -22,7 +22,7 @@ test-faults: dev-env ## a sample of random kills and outages over the whole way,
 	@$(BIN)/python scripts/real_servers.py --only-programs $(BIN)/python -m pytest -s -m faults_sample tests/faults $(ARGS)
 
 test-real: dev-env ## integration, crash and journey tests on Apache Kafka, Debian's Redis and PostgreSQL
-	@$(BIN)/python scripts/real_servers.py $(BIN)/python -m pytest -n 2 --dist worksteal -m "not load and not faults and not faults_sample" $(wildcard tests/integration tests/crash tests/journey) $(ARGS)
+	@$(BIN)/python scripts/real_servers.py $(BIN)/python -m pytest -n 3 --dist worksteal -m "not load and not faults and not faults_sample" $(wildcard tests/integration tests/crash tests/journey) $(ARGS)
 
 bench: dev-env ## throughput beside peers and limits, latency, rebalance; options: make bench ARGS="--help"
 	@$(BIN)/python -m bench $(or $(ARGS),engine)

@@ -50,6 +50,10 @@ class Held:
         self.changelog_name = changelog_name
         self.rows = MemoryStore()
 
+    def outdone(self, partition: int) -> tuple[Change, ...]:
+        del partition
+        return ()
+
 
 def unexpected(what: str, cause: BaseException) -> None:
     raise AssertionError(what) from cause
