@@ -154,7 +154,7 @@ class HeadraceApp(faust.App):
         try:
             await topics.ensure(cluster, settings)
             await changelogs.ensure(cluster, settings, [table.changelog_name for table in self._window_tables()])
-            found = await cluster.topics()
+            found = await cluster.topics(topics.named(settings.prefix))
             self.burial.incarnation = await cluster.epoch()
             objection = await group_rules.objection(cluster, settings)
         finally:

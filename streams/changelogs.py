@@ -111,7 +111,7 @@ async def ensure(cluster: Admin, settings: Settings, names: Sequence[str]) -> No
     await topics.create(
         cluster, kafka, [NewTopic(name, kafka.partitions, kafka.replication, dict(CONFIG)) for name in names]
     )
-    found = await cluster.topics()
+    found = await cluster.topics(names)
     for name in names:
         if found[name] != kafka.partitions:
             raise SettingsError(

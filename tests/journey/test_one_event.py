@@ -96,7 +96,7 @@ async def records_of(settings: Settings, topic: Topic) -> list[Record]:
     await cluster.start()
     try:
         name = kafka_topic(settings.prefix, topic)
-        count = (await cluster.topics()).get(name, 0)
+        count = (await cluster.topics([name])).get(name, 0)
         return [r for number in range(count) for r in await cluster.read_tail(Partition(name, number), 100)]
     finally:
         await cluster.stop()

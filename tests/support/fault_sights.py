@@ -67,7 +67,7 @@ def _fact(event: Committed) -> Fact:
 
 
 async def _records(cluster: Cluster, topic: str) -> list[list[Record]]:
-    count = (await cluster.topics()).get(topic, 0)
+    count = (await cluster.topics([topic])).get(topic, 0)
     return [await cluster.read_tail(Partition(topic, number), EVERYTHING) for number in range(count)]
 
 

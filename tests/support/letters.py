@@ -60,7 +60,7 @@ async def retries(settings: Settings, source: str = "orders") -> list[SourceReco
     await log.start()
     try:
         topic = retry_topic(settings.prefix, Consumer(source))
-        count = (await log.topics()).get(topic, 0)
+        count = (await log.topics([topic])).get(topic, 0)
         spans = await log.spans([Partition(topic, number) for number in range(count)])
         found: list[SourceRecord] = []
         for place, span in spans.items():

@@ -91,7 +91,7 @@ async def table(settings: Settings) -> dict[WindowKey, tuple[int, dict[str, Any]
     rows: dict[bytes, bytes] = {}
     async with cluster_of(settings) as cluster:
         name = f"{settings.worker.group}-tool_latency-changelog"
-        for number in range((await cluster.topics()).get(name, 0)):
+        for number in range((await cluster.topics([name])).get(name, 0)):
             for record in await cluster.read_tail(Partition(name, number), 1_000_000):
                 key = record.key or b""
                 if record.value is None:
