@@ -168,7 +168,8 @@ def test_killed_at_random_points_it_counts_and_pushes_everything_once(worker_set
         await producing
         await engine_truth.settled(settings, timeout_s=100)
         async with asyncio.timeout(60), engine_truth.connected(settings) as cluster:
-            while await engine_truth.behind(cluster, settings, Topic.ORDERS):  # noqa: ASYNC110 - another process
+            orders = kafka_topic(settings.prefix, Topic.ORDERS)
+            while await engine_truth.behind(cluster, settings, orders):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.1)
         await check(settings)
 

@@ -31,11 +31,12 @@ from streams.requeuer import Requeuer
 from tables.catalogue import catalogue
 from tables.row_codec import RowCodec
 from tables.rows import newest
+from tests.support import engine_truth
 from tests.support.aio import run
 from tests.support.engine_fleet import Worker, engine_settings, fleet
 from tests.support.engine_load import make_topics
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 
 # Of each agent; orders among them.
 LETTERS = 30
@@ -94,7 +95,7 @@ async def until(settings: Settings, state: str, count: int) -> None:
     """Wait until so many letters are in the state."""
     found = await states(settings)
     with suppress(TimeoutError):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while sum(n for (_source, each), n in found.items() if each == state) < count:
                 await asyncio.sleep(0.05)
                 found = await states(settings)
@@ -184,6 +185,14 @@ async def sent_again(settings: Settings) -> None:
         await outlet.stop()
 
 
+async def taken_in(settings: Settings) -> None:
+    """Wait until all that is on the retry topics was acknowledged."""
+    async with asyncio.timeout(60), engine_truth.connected(settings) as cluster:
+        for name in (retry_topic(settings.prefix, Consumer(each)) for each in CONSUMERS):
+            while await engine_truth.behind(cluster, settings, name):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.1)
+
+
 async def killed_while_letters_come_back(settings: Settings, worker: Worker) -> None:
     requeuer, stop = Requeuer(settings, SystemClock(), RequeueMetrics(Metrics())), asyncio.Event()
     sending = asyncio.create_task(requeuer.run(stop))
@@ -217,7 +226,7 @@ def test_letters_of_every_agent_come_back_once_although_the_worker_is_killed_and
             await killed_while_letters_come_back(settings, worker)
             await worker.ready()
             await sent_again(settings)
-            await asyncio.sleep(3)  # what it would do with them, it would do now
+            await taken_in(settings)
             assert await worker.stop() == 0
         assert await states(settings) == {(source, "recovered"): LETTERS for source in CONSUMERS}
         found = await counted(settings)
@@ -226,4 +235,4 @@ def test_letters_of_every_agent_come_back_once_although_the_worker_is_killed_and
         assert await units(settings) == LETTERS
         assert set(await pushed_orders(settings)) == {f"e-orders-{number}" for number in range(LETTERS)}
 
-    run(scenario(), timeout_s=170)
+    run(scenario(), timeout_s=230)

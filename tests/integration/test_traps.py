@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from contracts.names import Topic, kafka_topic
 from runtime.settings import Settings
 from tests.support import engine_truth
 from tests.support.aio import run
@@ -125,15 +126,16 @@ def test_a_worker_that_waits_for_a_server_is_not_ended(settings: Settings, tmp_p
     settings = engine_settings(settings, progress_timeout_s=LIMIT_S)
     nowhere = settings.postgres.model_copy(update={"url": "postgresql://nobody@127.0.0.1:9/none"})
     without = settings.model_copy(update={"postgres": nowhere})
+    tools = kafka_topic(settings.prefix, Topic.TOOLS)
 
     async def scenario() -> None:
         await make_topics(settings)
         async with fleet(without, tmp_path, 1) as (worker,):
             await work(settings, worker, 2.0)
             async with engine_truth.connected(settings) as cluster:
-                assert await engine_truth.behind(cluster, settings) > 0, "nothing was broken: nothing waits"
+                assert await engine_truth.behind(cluster, settings, tools) > 0, "nothing was broken: nothing waits"
                 await asyncio.sleep(3 * LIMIT_S)
-                assert await engine_truth.behind(cluster, settings) > 0
+                assert await engine_truth.behind(cluster, settings, tools) > 0
             assert health(worker)[0] == 200
 
     run(scenario(), timeout_s=110)

@@ -81,9 +81,8 @@ async def records_of(cluster: Cluster, topic: str) -> list[Record]:
     return [record for tail in tails for record in admitted(tail)]
 
 
-async def behind(cluster: Cluster, settings: Settings, of: Topic = Topic.TOOLS) -> int:
+async def behind(cluster: Cluster, settings: Settings, topic: str) -> int:
     """How many records of a topic are not committed by the workers."""
-    topic = kafka_topic(settings.prefix, of)
     places = [Partition(topic, n) for n in range((await cluster.topics())[topic])]
     ends = await cluster.true_end_offsets(places)
     committed = await cluster.committed(settings.worker.group, places)
@@ -158,7 +157,7 @@ async def settled(settings: Settings, timeout_s: float = 60.0) -> Truth:
     topic = kafka_topic(settings.prefix, Topic.TOOLS)
     async with asyncio.timeout(timeout_s), connected(settings) as cluster:
         while True:
-            waiting = await behind(cluster, settings)
+            waiting = await behind(cluster, settings, topic)
             rows = {k: row_of(v) for k, v in newest_rows(await records_of(cluster, changelog(settings))).items()}
             if waiting == 0 and all(row.announced >= row.position for row in rows.values()):
                 break
