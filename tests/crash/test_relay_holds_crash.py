@@ -16,6 +16,7 @@ from runtime.settings import Settings
 from streams import tenants
 from streams.redis_log import RedisLog
 from tests.crash.test_relay_crash import count, drained, relay
+from tests.integration.test_relay import Bench, stepped
 from tests.support.aio import run
 from tests.support.outbox import CLEAN, entries, fill, insert, payload
 
@@ -36,6 +37,11 @@ def asked(settings: Settings, question: Callable[[asyncpg.Connection], Awaitable
 
 def held(settings: Settings) -> object:
     return asked(settings, lambda c: c.fetchval("SELECT count(*) FROM headrace.hold"))
+
+
+async def put_on_hold(b: Bench) -> None:
+    assert await b.drain() == ROWS
+    assert await b.ids() == []
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 90.0) -> None:
@@ -67,8 +73,7 @@ def test_a_relay_that_is_killed_while_rows_leave_their_hold_loses_doubles_and_re
 ):
     asked(settings, lambda c: tenants.pause(c, "t1", why="a test", by="me"))
     run(fill(settings.postgres.url, ROWS))
-    with relay(settings, "none"):
-        until(lambda: held(settings) == ROWS)
+    stepped(settings, put_on_hold)
     asked(settings, lambda c: tenants.resume(c, "t1", why="a test", by="me"))
     run(fill(settings.postgres.url, ROWS))
     with relay(settings, point, batch=2) as first:
