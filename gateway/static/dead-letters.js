@@ -241,9 +241,10 @@ async function look() {
   setState("live", "Live");
 }
 
-function failed(refusal) {
-  if (refusal.status === 401) location.reload();
+/** Whoever has to sign in again does; a gateway and a control process that disagree about a token are told apart. */
+async function failed(refusal) {
   setState("away", refusal.message);
+  if (refusal.status === 401 && !(await session.current().catch(() => true))) location.reload();
 }
 
 async function keepLooking() {

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from playwright.async_api import Page, Route, async_playwright
+from playwright.async_api import Page, Response, Route, async_playwright
+from pydantic import SecretStr
 
 from runtime.settings import Settings
 from streams import postgres, topics
@@ -46,9 +47,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, *buried: DeadLetter) -> AsyncIterator[Bench]:
-    """A new page, with these letters behind it."""
+async def opened(settings: Settings, *buried: DeadLetter, secret: str = "") -> AsyncIterator[Bench]:
+    """A new page, with these letters behind it; `secret`: the control process has another one than the gateway."""
     chromium, settings = program(), with_control(settings)
+    auth = settings.auth.model_copy(update={"secret": SecretStr(secret)}) if secret else settings.auth
     cluster = Cluster(settings.kafka)
     await cluster.start()
     await topics.ensure(cluster, settings)
@@ -57,7 +59,8 @@ async def opened(settings: Settings, *buried: DeadLetter) -> AsyncIterator[Bench
         letters = DeadLetters(pool, settings.postgres)
         for letter in buried:
             await letters.bury([letter])
-        async with running(settings), gateway(settings), async_playwright() as playwright:
+        other = settings.model_copy(update={"auth": auth})
+        async with running(other), gateway(settings), async_playwright() as playwright:
             browser = await playwright.chromium.launch(
                 executable_path=chromium, args=[*ARGUMENTS, "--no-sandbox"], timeout=30_000
             )
@@ -122,6 +125,27 @@ def test_a_clients_token_is_asked_for_an_operators(settings: Settings):
             await at.go(operator=False)
             await at.page.wait_for_selector("#sign-in-error:has-text('an operator')")
             assert await at.page.is_hidden("#letters-page")
+
+    run(main(), 60)
+
+
+def test_a_token_that_only_the_gateway_takes_is_told_and_the_page_is_not_loaded_again_and_again(settings: Settings):
+    async def main() -> None:
+        async with opened(settings, secret="of the control process alone " * 2) as at:
+            loads: list[Page] = []
+            asked = asyncio.Semaphore(0)
+
+            def answered(answer: Response) -> None:
+                if "/v1/control/" in answer.url:
+                    asked.release()
+
+            at.page.on("load", lambda page: loads.append(page))  # noqa: PLW0108 - a bound builtin cannot be wrapped
+            at.page.on("response", answered)
+            await at.go()
+            for _ in range(6):  # two looks
+                await asked.acquire()
+            await at.page.wait_for_selector("#state-text:has-text('the token is not valid')")
+            assert len(loads) == 1
 
     run(main(), 60)
 
