@@ -6,6 +6,7 @@ what then runs for each partition.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING
 
 from agents.effect_calls import EffectSurroundings
@@ -43,6 +44,10 @@ def attach(
     def wake(partition: int) -> None:
         runner.wake(partition)
 
+    def sharing() -> int:
+        # The group divides partitions among its workers, and so it does the quotas: nobody has to be asked.
+        return ceil(host.settings.kafka.partitions / max(1, runner.owned_count))
+
     around = EffectSurroundings(
         consumer,
         effect,
@@ -50,6 +55,7 @@ def attach(
         sinks.clock,
         sinks.metrics.effects,
         LocalLimiter(sinks.clock),
+        sharing,
         cluster=lambda: sinks.burial.incarnation,
         wake=wake,
         fatal=sinks.fatal,

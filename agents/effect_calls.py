@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from agents.effect import Dead, Outcome, Reason, RetryLater, Try
 from contracts.errors import HeadraceError, Kind
+from reliability.limiter import Rate
 from runtime.logs import get_logger
 
 if TYPE_CHECKING:
@@ -38,12 +39,21 @@ class EffectSurroundings:
     clock: Clock
     metrics: EffectCounts
     limiter: LocalLimiter
-    """Of retries, and of tenants: what one worker may do, whatever its partitions."""
+    """Of retries and of tenants, for all partitions of this worker."""
+    sharing: Callable[[], int]
+    """How many workers share the quotas of tenants."""
     cluster: Callable[[], str]
     """Names the cluster that is read: positions of another one do not compare."""
     wake: Callable[[int], None]
     """Flush the partition soon."""
     fatal: Callable[[str, BaseException], None]
+
+    def tenant_rate(self) -> Rate | None:
+        """This worker's part of what one tenant may do; None without a limit."""
+        policy = self.policy
+        if policy.tenant_per_s == 0:
+            return None
+        return Rate(policy.tenant_per_s, policy.tenant_burst).part(self.sharing(), 1)
 
 
 class EffectCalls:

@@ -162,10 +162,8 @@ class EffectWork:
 
     def _left_out_ms(self, item: Item) -> int:
         """How long the record's tenant has to wait for its quota; 0 when it was charged."""
-        policy = self._around.policy
-        if policy.tenant_per_s == 0:
-            return 0
-        return self._charge(Want("tenant", (self._name, item.tenant), Rate(policy.tenant_per_s, policy.tenant_burst)))
+        rate = self._around.tenant_rate()
+        return 0 if rate is None else self._charge(Want("tenant", (self._name, item.tenant), rate))
 
     def _retry_wait_ms(self, now_ms: int) -> int:
         """How long a retry has to wait for its turn; 0 when it was charged.

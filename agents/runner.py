@@ -51,6 +51,11 @@ class Runner:
         self._resume = resume
 
     @property
+    def owned_count(self) -> int:
+        """How many partitions this worker owns."""
+        return len(self._partitions)
+
+    @property
     def waiting(self) -> frozenset[int]:
         """Partitions whose flush waits for a server that is away."""
         return frozenset(number for number, owned in self._partitions.items() if owned.waiting)
@@ -115,7 +120,7 @@ class Runner:
             self._open_work(number),
             self._out,
             self._table,
-            partitions=lambda: len(self._partitions),
+            partitions=lambda: self.owned_count,
             resume=partial(self._resume, number),
             arrivals=self._arrivals,
         )

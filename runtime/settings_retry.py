@@ -63,9 +63,12 @@ class RetrySettings(Group):
         default=0.0,
         ge=0,
         le=1_000_000,
-        description="Most calls a second for one tenant by this worker; what is above waits without holding others up. "
-        "0 switches it off.",
+        description="Most calls a second for one tenant by all workers together, each of which has a share like its "
+        "share of the partitions; what is above waits without holding others up. 0 switches it off.",
     )
     tenant_burst: int = Field(
-        default=50, ge=1, le=1_000_000, description="Calls of a tenant that may come at once. Only with tenant_per_s."
+        default=50,
+        ge=1,
+        le=1_000_000,
+        description="Calls of a tenant that may come at once, shared likewise. Only with tenant_per_s.",
     )

@@ -80,6 +80,7 @@ class EffectBench:
         self.letters: list[DeadLetter] = []
         self.recovered: list[Recovered] = []
         self.acknowledged_to = -1
+        self.workers = 1
         self.work: PartitionWork = self.opened()
 
     def opened(self) -> EffectWork:
@@ -96,6 +97,7 @@ class EffectBench:
             self.clock,
             EffectCounts(Metrics()),
             self.limiter,
+            lambda: self.workers,
             cluster=lambda: CLUSTER,
             wake=lambda _partition: None,
             fatal=fatal,

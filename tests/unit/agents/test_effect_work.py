@@ -288,6 +288,21 @@ def test_a_tenant_over_its_quota_waits_in_rows_and_delays_nobody_else():
     run(scenario())
 
 
+def test_a_tenants_quota_is_that_of_all_workers_together():
+    async def scenario() -> None:
+        bench = EffectBench(tenant_per_s=4, tenant_burst=4, order="none")
+        bench.workers = 4
+        await bench.fold(0, *(f"x:{n}" for n in range(10)))
+        assert len(bench.shop.done) == 1
+        await bench.pass_s(1.01)
+        assert len(bench.shop.done) == 2
+        bench.workers = 1  # the others have stopped, and this one has their partitions
+        await bench.pass_s(1.01)
+        assert len(bench.shop.done) >= 5
+
+    run(scenario())
+
+
 def test_retries_leave_no_faster_than_the_quota_lets_them_and_first_tries_are_not_held_up():
     async def scenario() -> None:
         bench = EffectBench(retry_per_s=1, base_s=0.001, concurrency=100)
