@@ -1,8 +1,8 @@
 """What every process' policies do now, in one place, and what operators told them to do.
 
 Each process writes its state once a second, so that any gateway can show all of them (/v1/reliability), and reads the
-modes that operators set for breakers by name. While Redis is away, states grow old, and the words heard last hold
-until they end.
+modes that operators set for breakers by name. Times are of Redis' clock: those of processes do not matter. While Redis
+is away, states grow old, and the words heard last hold until they end.
 
     {<prefix>:reliability}:states   hash: process -> JSON, see reliability.registry
     {<prefix>:reliability}:words    hash: breaker -> JSON of an operator's word
@@ -51,8 +51,9 @@ class ReliabilityBoard:
         self._clock = clock
 
     async def write(self, process: str, state: dict[str, Any]) -> None:
-        """Put a process' state in the place of its last one."""
-        await self._redis.call("HSET", self._states, process, json.dumps(state))
+        """Put a process' state in the place of its last one; `at` becomes now."""
+        told = {**state, "at": round(await self._server_s(), 3)}
+        await self._redis.call("HSET", self._states, process, json.dumps(told))
 
     async def remove(self, process: str) -> None:
         """Forget a process that ends."""
@@ -60,7 +61,7 @@ class ReliabilityBoard:
 
     async def read(self) -> list[dict[str, Any]]:
         """The states of all processes by name, each with its age `age_s`; `stale` ones have not written for STALE_S."""
-        now_s, found = self._clock.wall_s(), []
+        now_s, found = await self._server_s(), []
         for process, text in sorted((await self._written()).items()):
             age_s = now_s - _at_s(text)
             if age_s > _FORGOTTEN_S:
@@ -70,9 +71,13 @@ class ReliabilityBoard:
         return found
 
     async def words(self) -> dict[str, Word]:
-        """Operators' words that hold now, by breaker; one that this build does not know is passed over."""
+        """Operators' words that hold now, by breaker; one that this build does not know is passed over.
+
+        Their ends are moved to this process' clock.
+        """
         found = pairs(await self._redis.call("HGETALL", self._words))
-        words = {name: _word(text) for name, text in found.items()}
+        ahead_s = await self._server_s() - self._clock.wall_s()
+        words = {name: _word(text, ahead_s) for name, text in found.items()}
         return self.that_hold({name: word for name, word in words.items() if word is not None})
 
     def that_hold(self, words: dict[str, Word]) -> dict[str, Word]:
@@ -82,7 +87,7 @@ class ReliabilityBoard:
 
     async def say(self, breaker: str, mode: Mode, *, seconds: float, by: str, why: str) -> None:
         """Set the mode of all breakers of this name for so long; it takes the place of the word before."""
-        until_s = self._clock.wall_s() + seconds
+        until_s = await self._server_s() + seconds
         word = {"mode": mode.value, "by": by, "why": why, "until_s": until_s}
         await self._redis.call("HSET", self._words, breaker, json.dumps(word))
 
@@ -98,6 +103,10 @@ class ReliabilityBoard:
             for name, word in (await self.words()).items()
         }
         return {"processes": await self.read(), "operators": words}
+
+    async def _server_s(self) -> float:
+        seconds, microseconds = await self._redis.call("TIME")
+        return int(seconds) + int(microseconds) / 1e6
 
     async def _written(self) -> dict[str, str]:
         return pairs(await self._redis.call("HGETALL", self._states))
@@ -122,7 +131,7 @@ class ReliabilityReport:
             await self._leave()
 
     async def round(self) -> None:
-        """Read and write once; waits for Redis at most two of its command timeouts."""
+        """Read and write once; waits for Redis at most four of its command timeouts."""
         try:
             self._words = await self._board.words()
             self._obey()
@@ -154,9 +163,9 @@ def _at_s(text: str) -> float:
         return 0.0
 
 
-def _word(text: str) -> Word | None:
+def _word(text: str, ahead_s: float) -> Word | None:
     try:
         found = json.loads(text)
-        return Word(Mode(found["mode"]), str(found["by"]), str(found["why"]), float(found["until_s"]))
+        return Word(Mode(found["mode"]), str(found["by"]), str(found["why"]), float(found["until_s"]) - ahead_s)
     except (ValueError, TypeError, KeyError):
         return None

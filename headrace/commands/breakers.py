@@ -83,7 +83,7 @@ async def _set(board: ReliabilityBoard, name: str, mode: str, minutes: float, wh
 
     check(name, mode, 60 * minutes, why)
     await board.say(name, Mode(mode), seconds=60 * minutes, by=who(), why=why)
-    known = {each["name"] for state in await board.read() for each in state["breakers"]}
+    known = {each["name"] for state in await board.read() for each in state.get("breakers", ())}
     if name not in known:
         there = ", ".join(sorted(known)) or "none"
         _console().say(f"note: no process has a breaker {name!r} now; there are: {there}")
@@ -98,7 +98,7 @@ async def _clear(board: ReliabilityBoard, name: str) -> int:
 def _print(shown: dict[str, Any]) -> None:
     console, rows = _console(), []
     for state in shown["processes"]:
-        for each in state["breakers"]:
+        for each in state.get("breakers", ()):
             silent = " (silent)" if state["stale"] else ""
             ratios = f"{each['failure_ratio']:.0%}", f"{each['slow_ratio']:.0%}"
             now = each["state"], f"{each['since_s']:,.0f}", *ratios, str(each["window_calls"])

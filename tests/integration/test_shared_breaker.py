@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -275,6 +276,25 @@ def test_an_operators_word_ends_by_itself_also_while_redis_is_away(settings: Set
     run(body())
 
 
+def test_a_word_holds_for_its_time_and_a_state_is_as_old_as_it_is_whatever_the_clocks_of_processes_say(
+    settings: Settings,
+):
+    async def body() -> None:
+        redis = RedisLog(settings.redis, settings.prefix, client_name="test")
+        clocks = [ManualClock(datetime.now(UTC) + timedelta(hours=hours)) for hours in (-1, 0, 1)]
+        slow, right, fast = (ReliabilityBoard(redis, settings.prefix, clock) for clock in clocks)
+        for board in (slow, fast):
+            await board.say("adapter", Mode.DISABLED, seconds=60, by="ann", why="test")
+            for hearer, clock in zip((slow, right, fast), clocks, strict=True):
+                left_s = (await hearer.words())["adapter"].until_s - clock.wall_s()
+                assert 30 <= left_s <= 60
+            await board.write("worker-1", {"at": 0.0})
+            assert [(each["stale"], each["age_s"] <= 30) for each in await right.read()] == [(False, True)]
+        await redis.close()
+
+    run(body())
+
+
 def test_what_is_no_text_in_redis_is_passed_over_and_stops_nobody(settings: Settings):
     async def body() -> None:
         redis = RedisLog(settings.redis, settings.prefix, client_name="test")
@@ -292,8 +312,9 @@ def test_a_state_that_was_not_renewed_is_called_stale(settings: Settings):
         redis = RedisLog(settings.redis, settings.prefix, client_name="test")
         board = ReliabilityBoard(redis, settings.prefix, SystemClock())
         now_s = SystemClock().wall_s()
-        await board.write("gone", {"process": "gone", "at": now_s - 60})
-        await board.write("long gone", {"process": "long gone", "at": now_s - 7200})
+        for process, age_s in (("gone", 60), ("long gone", 7200)):
+            state = json.dumps({"process": process, "at": now_s - age_s})
+            await redis.call("HSET", f"{{{settings.prefix}:reliability}}:states", process, state)
         assert [(each["process"], each["stale"], each["age_s"]) for each in await board.read()] == [
             ("gone", True, pytest.approx(60, abs=2))
         ]
