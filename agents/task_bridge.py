@@ -87,8 +87,7 @@ class TasksByEvent:
         # As many sends at once as children: a wait for one of them is nothing that the broker took.
         turns = IoPoolSettings(slots=settings.pool.children, queue=settings.pool.queue, wait_s=settings.pool.wait_s)
         self._turns = IoPool(f"{DEPENDENCY}-turns", turns, metrics, clock)
-        self._starting = asyncio.Lock()
-        self._started: _Children | None = None
+        self._started: asyncio.Task[_Children] | None = None
 
     def aggregate(self, record: SourceRecord) -> str:
         """What the topic is keyed by: its tasks run one after the other, as its events were committed."""
@@ -111,9 +110,14 @@ class TasksByEvent:
     async def close(self) -> None:
         """Let sends under way end, stop watching, and end the children."""
         await self._turns.stop()
-        if self._started is not None:
-            await self._started.watch.stop()
-            await self._started.pool.stop()
+        if self._started is None:
+            return
+        self._started.cancel()  # if it still waits for the children, it ends them
+        await asyncio.gather(self._started, return_exceptions=True)
+        if not _has_failed(self._started):
+            children = self._started.result()
+            await children.watch.stop()
+            await children.pool.stop()
 
     async def _carried_out(self, message: Message, children: _Children) -> Outcome:
         call = partial(self._stack.call, partial(self._send, message, children.pool), idempotent=True)
@@ -158,20 +162,29 @@ class TasksByEvent:
         return Message(task, event_id, payload, self._settings.queue, named)
 
     async def _children(self) -> _Children:
-        """The children, started with the first event that needs them; raises PoolUnready when they cannot."""
-        async with self._starting:
-            if self._started is None:
-                warm = partial(connect, self._broker)
-                settings = self._settings.pool
-                pool = CpuPool(DEPENDENCY, settings, self._metrics, self._clock, preload=["celery"], warm=warm)
-                await pool.__aenter__()
-                self._started = _Children(pool, TaskWatch(pool, self._broker, self._settings.poll_s))
-            return self._started
+        """The children, started with the first event that needs them.
+
+        Raises:
+            PoolUnready: they cannot be; to all that wait for this start. The next event tries again.
+        """
+        if self._started is None or _has_failed(self._started):
+            self._started = asyncio.create_task(self._start(), name=f"{DEPENDENCY}-start")
+        return await asyncio.shield(self._started)  # a caller that leaves takes it from nobody
+
+    async def _start(self) -> _Children:
+        warm, settings = partial(connect, self._broker), self._settings.pool
+        pool = CpuPool(DEPENDENCY, settings, self._metrics, self._clock, preload=["celery"], warm=warm)
+        await pool.__aenter__()
+        return _Children(pool, TaskWatch(pool, self._broker, self._settings.poll_s))
 
 
 class _Children(NamedTuple):
     pool: CpuPool
     watch: TaskWatch
+
+
+def _has_failed(start: asyncio.Task[_Children]) -> bool:
+    return start.done() and (start.cancelled() or start.exception() is not None)
 
 
 def classify(error: Exception) -> Fault:

@@ -6,9 +6,11 @@ import asyncio
 import json
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -222,6 +224,25 @@ def test_events_without_a_route_and_what_is_no_event_send_nothing():
 
 
 QUICK = {"base_s": 0.01, "cap_s": 0.02, "try_timeout_s": 2, "deadline_s": 5}
+
+
+def test_children_that_do_not_start_are_waited_for_once_by_all_events_and_cost_no_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shop = Shop(CeleryShop("redis://127.0.0.1:1/0", "t"))
+    stuck, started = tmp_path / "python", tmp_path / "started"
+    stuck.write_text(f"#!/bin/sh\necho once >> {started}\nexec sleep 600\n")
+    stuck.chmod(0o755)
+
+    async def body(bridge: TasksByEvent) -> None:
+        for starts in (1, 2):
+            for outcome in await asyncio.gather(*(shop.tell(bridge, number) for number in range(5))):
+                assert isinstance(outcome, RetryLater)
+                assert (outcome.reason.error_class, outcome.spends) == ("PoolUnready", False)
+            assert started.read_text() == "once\n" * starts
+
+    monkeypatch.setattr(sys, "executable", str(stuck))
+    bridged(shop, "shop.changed", body, pool={"children": 1, "start_timeout_s": 1})
 
 
 @pytest.mark.parametrize("result_url", ["redis://127.0.0.1:1/0", ""])
