@@ -63,6 +63,8 @@ class LagReport:
             while not stop.is_set():
                 if self._teller():
                     await self._tell_or_drop()
+                else:
+                    self._metrics.consumer_lag.clear()  # whoever tells it now also shows it
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), _EVERY_S)
         finally:
