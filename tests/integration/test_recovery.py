@@ -21,7 +21,8 @@ from streams import topics
 from streams.kafka_log import Cluster, Partition
 from streams.kafka_producer import BatchRecord, Producer
 from tables.rocks_store import RocksMemory, RocksStore
-from tables.rows import WindowKey, encode_key
+from tables.rows import WindowKey, encode_key, newest
+from tests.support import engine_truth
 from tests.support.aio import run
 from tests.support.kafka import delete_topic
 from tests.support.processes import Process, process
@@ -193,6 +194,24 @@ def test_rows_that_a_paused_owner_writes_late_do_not_win(counting: Settings, tmp
         told = restarted(worker)
         assert (told.rows, told.total) == (100, 200)
         assert told.replayed >= 200
+        run(until_late_rows_are_written_over(counting))
+        worker.kill()
+        shutil.rmtree(counting.worker.data_dir)
+        assert restarted(worker).total == 200
+
+
+async def until_late_rows_are_written_over(settings: Settings) -> None:
+    """Wait until the changelog ends with the newest version of each row, as compaction would leave it."""
+    async with asyncio.timeout(60), engine_truth.connected(settings) as cluster:
+        while True:
+            last: dict[bytes | None, bytes] = {}
+            newest_of: dict[bytes | None, bytes] = {}
+            for record in await engine_truth.records_of(cluster, changelog(settings)):
+                last[record.key] = value = record.value or b""
+                newest_of[record.key] = newest(newest_of.get(record.key), value)
+            if last == newest_of:
+                return
+            await asyncio.sleep(0.1)
 
 
 def test_deleted_rows_stay_deleted_with_and_without_a_disk(counting: Settings, tmp_path: Path):
