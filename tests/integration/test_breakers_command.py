@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 
+import pytest
+from typer.testing import CliRunner, Result
+
+from headrace.__main__ import app
 from headrace.commands.desk import who
 from reliability.breaker_machine import Mode
 from reliability.registry import Reliability
@@ -18,11 +20,11 @@ from streams.reliability_report import ReliabilityBoard, Word
 from tests.support.aio import run
 
 
-def breakers(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
-    environment |= {"HEADRACE_REDIS__URL": settings.redis.url, "HEADRACE_PREFIX": settings.prefix}
-    command = [sys.executable, "-m", "headrace", "breakers", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+@pytest.fixture
+def breakers(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    monkeypatch.setenv("HEADRACE_PREFIX", settings.prefix)
+    monkeypatch.setenv("HEADRACE_REDIS__URL", settings.redis.url)
+    return lambda *arguments: CliRunner().invoke(app, ["breakers", *arguments])
 
 
 def on_board(settings: Settings, *, write: bool = False) -> dict[str, Word]:
@@ -40,30 +42,30 @@ def on_board(settings: Settings, *, write: bool = False) -> dict[str, Word]:
     return run(body())
 
 
-def test_an_operator_sees_breakers_and_holds_them(settings: Settings):
+def test_an_operator_sees_breakers_and_holds_them(settings: Settings, breakers: Callable[..., Result]):
     on_board(settings, write=True)
-    assert breakers(settings, "set", "shop", "forced_open", "--why", "moving house").returncode == 0
+    assert breakers("set", "shop", "forced_open", "--why", "moving house").exit_code == 0
     word = on_board(settings)["shop"]
     assert (word.mode, word.why) == (Mode.FORCED_OPEN, "moving house")
     assert word.by == who()
-    shown = json.loads(breakers(settings, "list", "--json").stdout)
+    shown = json.loads(breakers("list", "--json").stdout)
     assert 3500 < shown["operators"]["shop"]["ends_in_s"] <= 3600
     assert shown["processes"][0]["breakers"][0]["state"] == "closed"
-    table = breakers(settings, "list").stdout
+    table = breakers("list").stdout
     assert "closed" in table
     assert "moving house" in table
-    breakers(settings, "clear", "shop")
+    breakers("clear", "shop")
     assert on_board(settings) == {}
 
 
-def test_a_name_or_mode_that_nobody_knows_is_told(settings: Settings):
-    assert "there are: none" in breakers(settings, "set", "typo", "disabled", "--why", "x").stdout
-    refused = breakers(settings, "set", "shop", "closed", "--why", "x")
-    assert refused.returncode == 2
-    assert "forced_open, disabled, metrics_only" in refused.stderr
+def test_a_name_or_mode_that_nobody_knows_is_told(breakers: Callable[..., Result], capfd: pytest.CaptureFixture[str]):
+    assert "there are: none" in breakers("set", "typo", "disabled", "--why", "x").stdout
+    refused = breakers("set", "shop", "closed", "--why", "x")
+    assert refused.exit_code == 2
+    assert "forced_open, disabled, metrics_only" in capfd.readouterr().err
 
 
-def test_what_others_wrote_gives_the_terminal_no_orders(settings: Settings):
+def test_what_others_wrote_gives_the_terminal_no_orders(settings: Settings, breakers: Callable[..., Result]):
     async def said() -> None:
         redis = RedisLog(settings.redis, settings.prefix, client_name="test")
         board = ReliabilityBoard(redis, settings.prefix, SystemClock())
@@ -71,6 +73,6 @@ def test_what_others_wrote_gives_the_terminal_no_orders(settings: Settings):
         await redis.close()
 
     run(said())
-    shown = breakers(settings, "list").stdout
+    shown = breakers("list").stdout
     assert "[red]c[/]" in shown
     assert "\x1b" not in shown

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from headrace.__main__ import app
 from reliability.ladder import Level
 from runtime.settings import Settings
 from streams.degradation import DegradationBoard
 from streams.redis_log import RedisLog
 from tests.support.aio import run
-from tests.support.checkout import ROOT
 from tests.support.control import ask, running, token, with_control
 
 PATH = "/v1/control/degradation"
@@ -70,18 +69,21 @@ def test_only_operators_may_see_or_set_it(settings: Settings):
     run(body(), 60)
 
 
-def command(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HEADRACE_PREFIX": settings.prefix, "HEADRACE_REDIS__URL": settings.redis.url}
-    call = [sys.executable, "-m", "headrace", "degradation", *arguments]
-    return subprocess.run(call, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+@pytest.fixture
+def command(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    monkeypatch.setenv("HEADRACE_PREFIX", settings.prefix)
+    monkeypatch.setenv("HEADRACE_REDIS__URL", settings.redis.url)
+    return lambda *arguments: CliRunner().invoke(app, ["degradation", *arguments])
 
 
-def test_the_command_line_shows_sets_and_clears_without_the_control_process(settings: Settings):
-    shown = command(settings, "set", "2", "--minutes", "5", "--why", "load test")
-    assert shown.returncode == 0, shown.stderr
+def test_the_command_line_shows_sets_and_clears_without_the_control_process(
+    settings: Settings, command: Callable[..., Result]
+):
+    shown = command("set", "2", "--minutes", "5", "--why", "load test")
+    assert shown.exit_code == 0, shown.output
     assert "level 2, stale; off: replay, archive" in shown.stdout
     assert ": load test" in shown.stdout
-    assert json.loads(command(settings, "show", "--json").stdout)["override"]["reason"] == "load test"
+    assert json.loads(command("show", "--json").stdout)["override"]["reason"] == "load test"
 
     async def level() -> Level:
         redis = RedisLog(settings.redis, settings.prefix, client_name="test")
@@ -90,13 +92,13 @@ def test_the_command_line_shows_sets_and_clears_without_the_control_process(sett
         return found
 
     assert run(level()) == Level.STALE
-    assert "level 0, normal; off: nothing" in command(settings, "clear").stdout
-    assert "there was no override" in command(settings, "clear").stdout
-    assert command(settings, "set", "7", "--why", "x").returncode == 2
-    assert command(settings, "set", "1", "--why", " ").returncode == 2
+    assert "level 0, normal; off: nothing" in command("clear").stdout
+    assert "there was no override" in command("clear").stdout
+    assert command("set", "7", "--why", "x").exit_code == 2
+    assert command("set", "1", "--why", " ").exit_code == 2
 
 
-def test_what_others_wrote_gives_the_terminal_no_orders(settings: Settings):
+def test_what_others_wrote_gives_the_terminal_no_orders(settings: Settings, command: Callable[..., Result]):
     async def said() -> None:
         redis = RedisLog(settings.redis, settings.prefix, client_name="test")
         board = DegradationBoard(redis, settings.prefix, settings.ladder)
@@ -104,6 +106,6 @@ def test_what_others_wrote_gives_the_terminal_no_orders(settings: Settings):
         await redis.close()
 
     run(said())
-    shown = command(settings, "show").stdout
+    shown = command("show").stdout
     assert "[red]c[/]" in shown
     assert "\x1b" not in shown
