@@ -16,7 +16,11 @@ from runtime.settings import Settings
 from streams.degradation import DegradationBoard
 from streams.redis_log import RedisLog
 from tests.support.aio import run
+from tests.support.control import token as operator_token
 from tests.support.gateway import Client, connect, free_port, gateway, request, token
+
+
+NOBODY = "http://127.0.0.1:1"
 
 
 @pytest.fixture
@@ -31,7 +35,7 @@ def at(kafka_url: str, redis_url: str, prefix: str, clean_environment: None) -> 
                 "kafka": {"bootstrap": kafka_url, "idempotence": False},
                 "redis": {"url": redis},
                 "auth": {"secret": "only-for-tests-" + "0" * 32},
-                "gateway": {"port": free_port(), "drain_s": 0, "worker_urls": ("http://127.0.0.1:1",)},
+                "gateway": {"port": free_port(), "drain_s": 0, "worker_urls": (NOBODY,), "control_url": NOBODY},
                 "limits": slow,
                 "ladder": {"every_s": 0.1},
             }
@@ -144,6 +148,22 @@ def test_a_gateway_serves_while_redis_hangs_and_still_keeps_limits(at: Callable[
         finally:
             os.kill(servers.pids["redis"], signal.SIGCONT)
             await servers.stop()
+
+    run(scenario())
+
+
+def test_an_operator_gets_through_when_a_flood_has_used_up_what_all_may_ask(at: Callable[..., Settings]):
+    async def scenario() -> None:
+        settings = at(global_per_s=0.01, global_burst=1)
+        async with gateway(settings):
+            assert [(await ask(settings, "acme")).status for _ in range(2)] == [200, 429]
+            line = "GET /v1/control/breakers HTTP/1.1\r\nHost: x\r\n"
+            statuses = []
+            for bearer in (operator_token(settings), token(settings)):
+                answer = await request(settings, f"{line}Authorization: Bearer {bearer}\r\n\r\n")
+                statuses.append(answer.status)
+                await answer.close()
+            assert statuses == [503, 429]  # no control process runs here: it was asked
 
     run(scenario())
 
