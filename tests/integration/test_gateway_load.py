@@ -19,7 +19,6 @@ from tests.support.aio import run
 from tests.support.control import token as operator_token
 from tests.support.gateway import Client, connect, free_port, gateway, request, token
 
-
 NOBODY = "http://127.0.0.1:1"
 
 
