@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import pytest
 
+from contracts.errors import QueryError
 from runtime.settings import Settings
 from streams import erasure, letter_moves, postgres, requeue_table
 from streams.dead_letters import DeadLetters, Recovered
@@ -34,6 +35,12 @@ def on(settings: Settings, body: Callable[[Connection], Awaitable[None]]) -> Non
             await postgres.close(connection)
 
     run(main())
+
+
+@pytest.mark.parametrize(("tenant", "reason"), [("_system", "Headrace's own"), ("", "characters"), ("a\n", "control")])
+def test_an_id_that_no_tenant_can_have_is_refused(tenant: str, reason: str):
+    with pytest.raises(QueryError, match=reason):
+        erasure.check_tenant(tenant)
 
 
 def test_rows_on_hold_are_marked_as_processed_in_whatever_queue_they_stand_and_others_wait_on(settings: Settings):
