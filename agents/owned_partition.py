@@ -217,7 +217,9 @@ class OwnedPartition:
         folded, self._unflushed = split(self._unflushed, effects)
         await self._servers.until_done(lambda: self._bury(effects))
         await self._servers.until_done(lambda: self._write_rows((self._again, effects.rows, *effects.row_batches)))
-        self._again = ()
+        if self._again and self._table is not None:
+            self._table.written_again(self._number)
+            self._again = ()
         self._tell_latest(effects)
         if effects.back_from is not None and effects.row_batches:
             self._wake.set()  # more letters wait for the next flush

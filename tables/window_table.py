@@ -151,13 +151,17 @@ class WindowTable(Table[bytes, bytes]):
         self._metrics.replayed.labels(self.name).inc(len(records))
 
     def outdone(self, partition: int) -> list[Change]:
-        """Rows whose newest version is not the last one on the changelog, since a former owner wrote late; told once.
+        """Rows whose newest version is not the last one on the changelog, since a former owner wrote late.
 
-        To be written again: compaction would leave the late version alone.
+        To be written again, then `written_again` says so: compaction would leave the late version alone.
         """
-        keys = list(self._outdone.pop(partition, ()))
+        keys = list(self._outdone.get(partition, ()))
         found = zip(keys, self.rows.get_many(partition, keys), strict=True)
         return [(key, raw) for key, raw in found if raw is not None]
+
+    def written_again(self, partition: int) -> None:
+        """What `outdone` gave is the last on the changelog now."""
+        self._outdone.pop(partition, None)
 
     def apply_changelog_batch(self, batch: Iterable[EventT[bytes]]) -> None:
         """Take in events as `replay` does, which has had them before."""

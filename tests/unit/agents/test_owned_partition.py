@@ -87,9 +87,18 @@ class Bench:
         self.kafka, self.store, self.work = Door(self.notes), MemoryStore(), Telling(self.notes)
         metrics = AgentMetrics(Metrics())
         sinks = Sinks(cast("Any", self.kafka), Burial(settings.postgres), metrics, clock, fatal=lambda *_: None)
-        table = cast("Any", SimpleNamespace(changelog_name="changelog", rows=self.store, outdone=lambda _n: again))
+        self.written_again: list[int] = []
+        table = SimpleNamespace(changelog_name="changelog", rows=self.store, outdone=lambda _number: again)
+        table.written_again = self.written_again.append
         self.owned = OwnedPartition(
-            "test", 0, self.work, sinks, table, partitions=lambda: 1, resume=lambda: None, arrivals=Arrivals()
+            "test",
+            0,
+            self.work,
+            sinks,
+            cast("Any", table),
+            partitions=lambda: 1,
+            resume=lambda: None,
+            arrivals=Arrivals(),
         )
 
     def fold(self, offset: int) -> None:
@@ -213,6 +222,7 @@ def test_rows_that_late_ones_have_outdone_are_written_again_before_all_others_an
             bench.fold(1)
             await settle()
             assert bench.kafka.written == [(b"\x91old", b"1"), (ROW, b"-1"), (ROW, b"1")]
+            assert bench.written_again == [0]
             bench.fold(2)
             await settle()
             assert bench.kafka.written[3:] == [(ROW, b"2")]

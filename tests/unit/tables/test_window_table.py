@@ -117,11 +117,14 @@ def test_replayed_records_are_taken_in_once(table: WindowTable):
     assert len(list(table.rows.items(0))) == 10
 
 
-def test_what_a_late_record_has_outdone_is_told_once_to_whoever_owns_it(table: WindowTable):
+def test_what_a_late_record_has_outdone_is_told_until_its_owner_has_written_it_again(table: WindowTable):
     assign(table, 0, 1)
     table.replay(0, [Record(0, KEY, row(9)), Record(1, KEY, row(3)), Record(2, b"\x94b", row(1))])
     assert table.outdone(1) == []
     assert table.outdone(0) == [(KEY, row(9))]
+    assign(table, 0, 1)
+    assert table.outdone(0) == [(KEY, row(9))], "the partition was taken away before it was written"
+    table.written_again(0)
     assert table.outdone(0) == []
     table.replay(0, [Record(3, KEY, row(4))])
     assign(table, 1)
