@@ -26,15 +26,14 @@ async def partitions(settings: Settings) -> int:
         ServerMissing: (transient) Kafka does not answer, or none of the topics is there yet.
         SettingsError: the topics are being given more partitions.
     """
+    names = [retry_topic(settings.prefix, consumer) for consumer in Consumer]
     cluster = Cluster(settings.kafka)
     await cluster.start()
     try:
         await growth_journal.refuse_while_growing(cluster, settings)
-        known = await cluster.topics()
+        found = await cluster.topics(names)
     finally:
         await cluster.stop()
-    names = [retry_topic(settings.prefix, consumer) for consumer in Consumer]
-    found = {name: known[name] for name in names if name in known}
     if len(set(found.values())) != 1:
         told = ", ".join(f"{name} has {count}" for name, count in found.items())
         reason = f"its retry topics must all have the same number of partitions: {told or 'there are none'}"
