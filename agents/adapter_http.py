@@ -122,11 +122,14 @@ async def opened(
     settings: AdapterSettings, trust: Trust, metrics: AdapterMetrics, clock: Clock
 ) -> AsyncIterator[ShopClient]:
     """A client whose connections are closed after the body; `trust` is what `trust_of` gave."""
+    # A connection that the endpoint closes in this very moment leaves open whether it has taken the event.
+    keeps = settings.keepalive_s > 0 and settings.idempotent
     connector = aiohttp.TCPConnector(
         # As many connections as calls, so that no call waits for one inside of its time.
         limit=settings.pool.slots,
-        keepalive_timeout=settings.keepalive_s,
-        force_close=settings.keepalive_s == 0,
+        # aiohttp takes one of these two, not both.
+        keepalive_timeout=settings.keepalive_s if keeps else None,
+        force_close=not keeps,
         ttl_dns_cache=int(settings.dns_cache_s),
         use_dns_cache=settings.dns_cache_s > 0,
         ssl=trust,

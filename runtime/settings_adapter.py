@@ -47,7 +47,7 @@ class AdapterSettings(Group):
         ge=0,
         le=3600,
         description="An idle connection is kept for this long; below what the endpoint keeps it, else calls meet "
-        "connections that it has just closed. 0: a new one for each call.",
+        "connections that it has just closed. 0, or idempotent=false: a new one for each call.",
     )
     dns_cache_s: float = Field(
         default=10.0,

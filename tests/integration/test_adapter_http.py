@@ -262,6 +262,20 @@ def test_an_answer_without_end_is_cut_and_counts_as_given():
     told(body)
 
 
+@pytest.mark.parametrize(
+    ("adapter", "connections"),
+    [({"dns_cache_s": 0}, [1, 1]), ({"keepalive_s": 0}, [1, 2]), ({"idempotent": False}, [1, 2])],
+)
+def test_connections_are_kept_unless_switched_off_or_the_shop_cannot_tell_repeats(
+    adapter: dict[str, object], connections: list[int]
+):
+    async def body(bench: Bench) -> None:
+        assert [await bench.tell(record=order(number)) for number in (1, 2)] == [Done(), Done()]
+        assert [request.connection for request in bench.shop.told] == connections
+
+    told(body, None, None, None, **adapter)
+
+
 def test_a_failing_shop_is_soon_left_alone_and_that_costs_no_tries():
     async def body(bench: Bench) -> None:
         bench.shop.always = shop_does.status(500)

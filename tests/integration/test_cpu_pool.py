@@ -300,6 +300,18 @@ def test_a_start_that_is_cancelled_leaves_no_process_wherever_it_was():
     run(main())
 
 
+def test_a_pool_works_with_all_switched_off_that_can_be():
+    off = dict.fromkeys(("queue", "cut_grace_s", "stop_grace_s", "tasks_per_child", "child_bytes", "niceness"), 0.0)
+
+    async def body(bench: Bench) -> None:
+        child = await bench.pool.run(tasks.pid, name="t")
+        assert await bench.pool.run(tasks.pid, name="t") == child
+        with pytest.raises(TaskTimedOut):
+            await bench.pool.run(partial(time.sleep, 600), name="t", timeout_s=0.1)
+
+    pooled(body, **off)
+
+
 def test_signals_to_the_whole_group_are_the_pools_to_answer():
     async def body(bench: Bench) -> None:
         assert await bench.pool.run(tasks.print_signals, name="t") == [True, True]
