@@ -309,7 +309,7 @@ def test_a_pool_works_with_all_switched_off_that_can_be():
         with pytest.raises(TaskTimedOut):
             await bench.pool.run(partial(time.sleep, 600), name="t", timeout_s=0.1)
 
-    pooled(body, **off)
+    pooled(body, None, **off)
 
 
 def test_signals_to_the_whole_group_are_the_pools_to_answer():
