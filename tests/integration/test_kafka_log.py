@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Self
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from contracts.errors import ServerMissing
 from headrace.servers import probes, tansu
 from runtime.clock import SystemClock
 from runtime.settings import KafkaSettings
+from streams import log_tail
 from streams.kafka_log import Cluster, Fetched, NewTopic, Outgoing, Partition, Record, partition_for
 from streams.kafka_producer import BATCH_BYTES, BatchRecord, BatchTooLarge, Producer
 from streams.tail_reader import TailReader
@@ -147,6 +151,28 @@ def test_a_client_learns_of_the_topics_that_it_uses_and_of_no_others(made: Bench
             assert await made.cluster.true_end_offsets(made.places)
             for client in (made.cluster._client, made.producer._connected.client):
                 assert client.cluster.topics() == {made.topic}
+
+    run(scenario())
+
+
+@pytest.mark.real
+def test_a_tail_that_retention_overtakes_is_read_from_what_is_left(made: Bench):
+    """Only on Apache Kafka: the embedded broker removes nothing."""
+
+    async def scenario() -> None:
+        async with made:
+            place = made.places[0]
+            for number in range(20):
+                await made.producer.send_batch(made.topic, 0, [BatchRecord(b"k", b"%d" % number, 1)])
+            admin = AIOKafkaAdminClient(bootstrap_servers=made.settings.bootstrap)
+            await admin.start()
+            try:
+                await admin.delete_records({TopicPartition(*place): RecordsToDelete(before_offset=10)})
+            finally:
+                await admin.close()
+            async with aclosing(log_tail.pieces(made.cluster, place, 0, 20)) as tail:
+                found = [record.offset async for records in tail for record in records]
+            assert found == list(range(10, 20))
 
     run(scenario())
 
