@@ -257,14 +257,17 @@ def test_a_broker_that_is_away_costs_no_try(result_url: str):
     bridged(shop, "shop.changed", body, calls=QUICK, result_url=result_url)
 
 
-def test_a_broker_that_hangs_holds_nobody_up(frozen: Shop):
+@pytest.mark.parametrize("has_results", [True, False])
+def test_a_broker_that_hangs_holds_nobody_up_and_costs_no_try(frozen: Shop, *, has_results: bool):
     async def body(bridge: TasksByEvent) -> None:
         began_s = time.monotonic()
         outcome = await frozen.tell(bridge, 1)
         assert isinstance(outcome, RetryLater)
+        assert (outcome.reason.error_class, outcome.spends) == ("EndpointUnreachable", False)
         assert time.monotonic() - began_s < 15
 
-    bridged(frozen, "shop.changed", body, calls=QUICK, broker_timeout_s=0.3)
+    result_url = frozen.celery.url if has_results else ""
+    bridged(frozen, "shop.changed", body, calls=QUICK, broker_timeout_s=0.3, result_url=result_url)
 
 
 @pytest.fixture
