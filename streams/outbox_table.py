@@ -81,8 +81,8 @@ RETURNING outbox_id"""  # noqa: S608  # only constants of this module
 
 
 # Plans are kept for long, and may have been made while a table was empty: a scan of the whole table for each look would
-# be the end of it. Every look of ours has its index. And none is worth a plan of its own: PostgreSQL would make one each
-# time, which takes two to five times as long as to carry it out.
+# be the end of it. Every look of ours has its index. And none is worth a plan of its own: PostgreSQL would make one
+# each time, which takes two to five times as long as to carry it out.
 _BY_INDEX = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET plan_cache_mode = force_generic_plan"
 
 
