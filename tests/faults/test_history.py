@@ -8,8 +8,11 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.devkit.ledger import Received
+from streams.records import Record
 from tests.support.fault_history import Fact, Sight, judge
 from tests.support.fault_plan import SERVER_KINDS, Kind, draw
+from tests.support.fault_trail import Trail
 
 FACTS = [Fact(f"e{n}", f"t{n % 2}", f"o{n % 6}", n) for n in range(60)]
 SIGHTS = [Sight(fact.id, fact.tenant) for fact in FACTS]
@@ -57,3 +60,18 @@ def test_with_enough_outages_every_kind_of_every_server_happens():
     plan = draw(random.Random(1), seconds=600, processes=["relay"], kills=1, outages=19, durable_kafka=True)
     happened = {(fault.target, fault.kind) for fault in plan if fault.target in SERVER_KINDS}
     assert happened == {(s, k) for s, kinds in SERVER_KINDS.items() for k in kinds} | {("kafka", Kind.RESTART)}
+
+
+def test_the_trail_of_a_lost_event_names_the_places_it_came_to_and_its_neighbours():
+    orders = [Record("orders", 2, at, 0, b"k", b"", (("ce_id", f"e{at}".encode()),)) for at in range(4)]
+    sources = {0: "orders/2/0", 1: "orders/2/1", 2: "orders/2/3"}
+    push = [
+        Record("push", 0, at, 0, b"t0", b"", (("pid", f"e{source[-1]}".encode()), ("src", source.encode())))
+        for at, source in sources.items()
+    ]
+    received = [Received(f"e{at}", "t0", "order_status", "orders:1", f"ab.0-{at}", 0.0) for at in (0, 2)]
+    trail = Trail([orders], [push], received)
+    assert trail.of("e9") == "e9: not in the orders topic"
+    assert "orders/2 at 2 (00:00:00.000); not in push" in trail.of("e2")
+    assert "orders/2/1 is push/0 at 1 " in trail.of("e2")
+    assert "push/0 at 1 (00:00:00.000); the tenant's client had offset [0], then [2] of it" in trail.of("e1")

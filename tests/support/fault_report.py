@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.support.fault_plan import Kind
 from tests.support.fault_run import PROCESSES, Outcome
+from tests.support.fault_sights import CLIENT, PUSHED
 
 FILE = "HEADRACE_TEST_FAULTS_REPORT"
 JUDGED = ("lost", "doubled", "reordered", "uncommitted", "misdelivered")
@@ -21,6 +22,7 @@ def note(what: str, servers: str, outcome: Outcome) -> None:
         return
     kinds = Counter(fault.kind for fault in outcome.plan if fault.target in PROCESSES)
     outages = Counter(f"{fault.target}: {fault.kind.value}" for fault in outcome.plan if fault.target not in PROCESSES)
+    verdicts = outcome.judgement.verdicts
     figures: dict[str, object] = {
         "run": what,
         "servers": servers,
@@ -28,14 +30,14 @@ def note(what: str, servers: str, outcome: Outcome) -> None:
         "kills": kinds[Kind.KILL],
         "freezes": kinds[Kind.FREEZE],
         "outages": dict(sorted(outages.items())),
-        "committed": sum(verdict.committed for verdict in outcome.verdicts if verdict.place != "client"),
+        "committed": sum(verdict.committed for verdict in verdicts if verdict.place not in (PUSHED, CLIENT)),
     }
-    figures |= {name: sum(getattr(verdict, name) for verdict in outcome.verdicts) for name in JUDGED}
+    figures |= {name: sum(getattr(verdict, name) for verdict in verdicts) for name in JUDGED}
     figures |= {
         "windows": outcome.report.windows_checked,
         "windows_wrong": outcome.report.windows_wrong + outcome.report.pushed_wrong,
-        "dead_letters": len(outcome.dead_letters),
-        "rows_left": outcome.unprocessed,
+        "dead_letters": len(outcome.judgement.dead_letters),
+        "rows_left": outcome.judgement.unprocessed,
     }
     with Path(path).open("a", encoding="utf-8") as file:
         file.write(json.dumps(figures) + "\n")

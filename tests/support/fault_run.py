@@ -25,10 +25,9 @@ from runtime import tokens
 from runtime.clock import SystemClock
 from runtime.settings import Settings
 from tests.support.fault_hands import Hands
-from tests.support.fault_history import Verdict
 from tests.support.fault_plan import Fault
 from tests.support.fault_servers import Server, fault_servers
-from tests.support.fault_sights import judged
+from tests.support.fault_sights import Judgement, judged
 
 SECRET = "only-for-tests-" + "0" * 32
 TWINS = ("relay", "mirror")
@@ -50,31 +49,33 @@ SHOP_S = 120.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run showed. `seconds`: how long the traffic lasted."""
+    """What a run showed. `seconds`: how long the traffic lasted; `told`: a line for each fault that the report has;
+    `gaps`: how often a client was told that it may have missed something."""
 
     plan: Sequence[Fault]
     seconds: float
     report: Report
-    verdicts: Sequence[Verdict]
-    wrong_windows: Sequence[str]
-    dead_letters: Sequence[str]
-    unprocessed: int
+    told: Sequence[str]
+    judgement: Judgement
+    gaps: int
 
     @property
     def clean(self) -> bool:
         """Whether the bar holds: 0 lost, 0 doubled, 0 reordered, 0 wrong windows, no row left behind or buried."""
         return (
-            all(verdict.clean for verdict in self.verdicts)
-            and not (self.report.faults or self.wrong_windows)
-            and not (self.dead_letters or self.unprocessed)
+            all(verdict.clean for verdict in self.judgement.verdicts)
+            and not (self.report.faults or self.told)
+            and not (self.judgement.dead_letters or self.judgement.unprocessed)
         )
 
     def __str__(self) -> str:
         kills = sum(fault.target in PROCESSES for fault in self.plan)
         head = f"{kills} kills and freezes, {len(self.plan) - kills} outages in {self.seconds:.0f} s of traffic"
-        rest = f"{self.report.windows_checked} windows, {len(self.wrong_windows)} wrong; {self.unprocessed} rows left"
-        lines = [head, *map(str, self.verdicts), rest, f"p99 {self.report.commit_to_client_ms.get('p99')} ms"]
-        return "\n".join([*lines, *self.dead_letters, *self.wrong_windows[:10]])
+        report, judgement = self.report, self.judgement
+        windows = f"{report.windows_checked} windows, {report.windows_wrong + report.pushed_wrong} wrong"
+        rest = f"{windows}; {judgement.unprocessed} rows left; {self.gaps} gaps told"
+        lines = [head, *map(str, judgement.verdicts), rest, f"p99 {report.commit_to_client_ms.get('p99')} ms"]
+        return "\n".join([*lines, *judgement.dead_letters, *self.told[:10], *judgement.trails[:10]])
 
 
 async def run_faults(
@@ -100,8 +101,8 @@ async def run_faults(
                 report, told = await verify.conclude(
                     evidence, tables, clock, startup_s=0.0, restarts=lambda: supervisor.restarts
                 )
-            verdicts, dead_letters, unprocessed = await judged(settings, evidence)
-    return Outcome(plan, seconds, report, verdicts, told, dead_letters, unprocessed)
+            judgement = await judged(settings, evidence)
+    return Outcome(plan, seconds, report, told, judgement, evidence.gaps)
 
 
 def _places(folder: Path, servers: dict[str, Server], *, system: bool) -> Places:

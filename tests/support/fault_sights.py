@@ -1,8 +1,12 @@
-"""What the judge of the fault suite looks at: the outbox, the topics as a reader sees them, and the client's ledger."""
+"""What the judge of the fault suite looks at: the outbox, the topics as a reader sees them, and the client's ledger.
+
+In the push topic a message may stand twice (the gateway leaves the repeat out): there the first one of each counts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import asyncpg
 
@@ -12,8 +16,10 @@ from headrace.devkit.ledger import Committed
 from runtime.settings import Settings
 from streams.kafka_log import Cluster, Partition, Record
 from tests.support.fault_history import Fact, Sight, Verdict, judge
+from tests.support.fault_trail import Trail
 
 EVERYTHING = 10_000_000
+PUSHED, CLIENT = "push topic", "client"
 # Of the sample shop's kinds: the topic that their events go to.
 TOPICS = {
     "order": Topic.ORDERS,
@@ -30,8 +36,18 @@ FROM headrace.dead_letter GROUP BY 1, 2 ORDER BY 1, 2"""
 FENCE = "fence"
 
 
-async def judged(settings: Settings, evidence: Evidence) -> tuple[list[Verdict], list[str], int]:
-    """A verdict for each topic and for the client; what lies among the dead letters, and how many rows wait."""
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict for each place; what lies among the dead letters; how many rows wait; where each lost event was."""
+
+    verdicts: list[Verdict]
+    dead_letters: list[str]
+    unprocessed: int
+    trails: list[str]
+
+
+async def judged(settings: Settings, evidence: Evidence) -> Judgement:
+    """Look at each topic, at the push topic, and at what the client got."""
     verdicts = []
     cluster = Cluster(settings.kafka)
     try:
@@ -40,24 +56,30 @@ async def judged(settings: Settings, evidence: Evidence) -> tuple[list[Verdict],
             records = await _records(cluster, kafka_topic(settings.prefix, topic))
             facts = [_fact(event) for event in evidence.committed if TOPICS.get(event.kind) is topic]
             verdicts.append(judge(f"topic {topic.value}", facts, _sights(records)))
+        ordered = await _records(cluster, kafka_topic(settings.prefix, Topic.ORDERS))
+        pushed = await _records(cluster, kafka_topic(settings.prefix, Topic.PUSH))
     finally:
         await cluster.stop()
     orders = [_fact(event) for event in evidence.committed if event.kind == "order"]
+    verdicts.append(judge(PUSHED, orders, dict.fromkeys(_pushed(pushed))))
     seen = [
         Sight(m.push_id, m.tenant)
         for m in evidence.received
         if m.channel.startswith("orders:") and m.sse_id is not None
     ]
-    verdicts.append(judge("client", orders, seen))
+    verdicts.append(judge(CLIENT, orders, seen))
+    lost = {fact.id for fact in orders} - {sight.id for sight in seen}
+    trail = Trail(ordered, pushed, evidence.received)
     connection = await asyncpg.connect(settings.postgres.url)
     try:
         letters = [
             f"{row['letters']} dead letters of {row['source']}: {row['error_class']}, such as {row['example']}"
             for row in await connection.fetch(BURIED)
         ]
-        return verdicts, letters, int(await connection.fetchval(LEFT))
+        waiting = int(await connection.fetchval(LEFT))
     finally:
         await connection.close()
+    return Judgement(verdicts, letters, waiting, [trail.of(identity) for identity in sorted(lost)])
 
 
 def _fact(event: Committed) -> Fact:
@@ -83,3 +105,12 @@ def _sights(partitions: Iterable[Iterable[Record]]) -> Iterator[Sight]:
                 if FENCE in headers:
                     continue
                 yield Sight(headers.get("ce_id", b"").decode(), headers.get("tenant", b"").decode())
+
+
+def _pushed(partitions: Iterable[Iterable[Record]]) -> Iterator[Sight]:
+    """The messages about orders, whoever wrote them."""
+    for records in partitions:
+        for record in records:
+            headers = dict(record.headers)
+            if headers.get("ch", b"").startswith(b"orders:"):
+                yield Sight(headers["pid"].decode(), (record.key or b"").decode())

@@ -88,14 +88,18 @@ def process(arguments: tuple[str, ...], settings: Settings, log: Path) -> Iterat
 
 
 def until_ready(url: str, timeout_s: float = 60.0) -> None:
-    """Wait until GET url answers 200."""
+    """Wait until GET url answers 200; what it said last is in the failure."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  our own loopback server
                 if answer.status == 200:
                     return
-        except (urllib.error.URLError, OSError):
-            pass
-        assert time.monotonic() < deadline, f"{url} was not ready after {timeout_s} s"
+                said = f"HTTP {answer.status}"
+        except urllib.error.HTTPError as error:
+            with error:
+                said = f"HTTP {error.code} {error.read().decode(errors='replace')}"
+        except OSError as error:
+            said = str(error)
+        assert time.monotonic() < deadline, f"{url} was not ready after {timeout_s} s: {said}"
         time.sleep(0.1)
