@@ -19,6 +19,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -124,7 +125,10 @@ class Producer:
         await close(kafka.client)
         if sender is not None:
             await asyncio.wait([sender], timeout=_ABANDON_S)
-        kafka._message_accumulator.fail_all(KafkaError("abandoned"))  # noqa: SLF001 - the same
+        waiting = kafka._message_accumulator  # noqa: SLF001 - the same
+        for batch in chain.from_iterable(waiting._batches.values()):  # noqa: SLF001
+            batch._drain_waiter.add_done_callback(_looked_at)  # noqa: SLF001 - it fails with the batch, see _ending
+        waiting.fail_all(KafkaError("abandoned"))
         with suppress(KafkaError, OSError, TimeoutError, asyncio.CancelledError):
             await asyncio.wait_for(kafka.stop(), _ABANDON_S)
 
@@ -211,7 +215,7 @@ class Producer:
 
     async def _deliver(self, batch: Any, place: Partition) -> int:  # noqa: ANN401 - aiokafka has no types
         try:
-            answer = await (await self._connected.send_batch(batch, place.topic, partition=place.number))
+            answer = await _ending(await self._connected.send_batch(batch, place.topic, partition=place.number))
         except KafkaError as error:
             refused = await kafka_refusal.refusal(
                 self._settings, error, place, records=batch.record_count(), batch_bytes=batch.size()
@@ -220,6 +224,22 @@ class Producer:
                 raise
             raise refused from error
         return int(answer.offset)
+
+
+async def _ending(delivery: asyncio.Future[Any]) -> Any:  # noqa: ANN401 - aiokafka has no types
+    """What a delivery ends with, or raises.
+
+    It is left alone when we are cancelled: a cancelled shield, which it is, would look away from the future behind it,
+    and asyncio would report that one's failure, to nobody who could do anything, as "exception was never retrieved".
+    """
+    delivery.add_done_callback(_looked_at)
+    await asyncio.wait({delivery})
+    return delivery.result()
+
+
+def _looked_at(delivery: asyncio.Future[Any]) -> None:
+    if not delivery.cancelled():
+        delivery.exception()
 
 
 def _append(batch: Any, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Headers) -> bool:  # noqa: ANN401

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from runtime.settings import Settings
-from tests.support.checkout import PACKAGES, ROOT, modules
+from tests.support.checkout import PACKAGES, ROOT, modules, parsed
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 OURS = {name: service for name, service in COMPOSE["services"].items() if "build" in service}
@@ -79,7 +79,7 @@ def test_every_settings_name_in_the_code_exists():
     for path in modules():
         strings = [
             node.value
-            for node in ast.walk(ast.parse(path.read_text()))
+            for node in ast.walk(parsed(path.read_text()))
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         ]
         for text in strings:

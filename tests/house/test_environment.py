@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.checkout import ROOT, script
+from tests.support.checkout import ROOT, parsed, script
 
 
 def test_lock_files_are_in_step_with_pyproject_and_with_each_other():
@@ -41,7 +40,7 @@ def test_a_lock_without_hash_or_with_an_index_is_refused(monkeypatch: pytest.Mon
 
 
 def test_the_bootstrap_can_be_read_by_pythons_that_are_too_old():
-    ast.parse((ROOT / "scripts" / "bootstrap.py").read_text(), feature_version=(3, 7))
+    parsed((ROOT / "scripts" / "bootstrap.py").read_text(), feature_version=(3, 7))
 
 
 def test_everything_installed_fits_together():

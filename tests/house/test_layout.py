@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.checkout import PACKAGES, ROOT, modules, script, tracked
+from tests.support.checkout import PACKAGES, ROOT, modules, parsed, script, tracked
 
 MOST_MODULE_LINES = 300
 MOST_FUNCTION_LINES = 40
@@ -65,7 +65,7 @@ def test_importing_every_module_opens_nothing_and_starts_nothing(tmp_path: Path)
     "path", [p for p in modules() if p.name == "__init__.py"], ids=lambda p: str(p.relative_to(ROOT))
 )
 def test_a_package_init_is_a_docstring(path: Path):
-    body = ast.parse(path.read_text()).body
+    body = parsed(path.read_text()).body
     assert [type(node) for node in body] == [ast.Expr], "keep __init__.py to a docstring"
 
 
@@ -75,7 +75,7 @@ def test_a_module_is_one_idea_and_its_functions_fit_a_screen(path: Path):
     assert len(text.splitlines()) <= MOST_MODULE_LINES, "a file that needs more has two ideas"
     long = [
         f"{node.name} at line {node.lineno}: {_lines(node)} lines"
-        for node in ast.walk(ast.parse(text))
+        for node in ast.walk(parsed(text))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _lines(node) > MOST_FUNCTION_LINES
     ]
     assert not long, f"longer than {MOST_FUNCTION_LINES} lines without docstring: {long}"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import os
+import signal
 from collections.abc import Mapping
 from contextlib import aclosing
 from pathlib import Path
@@ -24,6 +28,7 @@ from tests.support.mirroring import eventually
 from tests.support.servers import kafka_is_embedded
 
 PARTITIONS = 4
+LEAVES_S = 0.3
 
 
 class Bench:
@@ -306,3 +311,35 @@ def test_a_producer_that_was_given_up_says_so(made: Bench):
                 await made.producer.send_batch(made.topic, 0, [BatchRecord(b"k", b"v", 1)])
 
     run(scenario())
+
+
+def test_what_fails_after_its_sender_gave_up_is_nobodys_unseen_exception(prefix: str, tmp_path: Path):
+    """asyncio would report each as "Future exception was never retrieved", whenever it is collected."""
+    complaints: list[object] = []
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+        port = probes.free_port()
+        settings = KafkaSettings(bootstrap=f"127.0.0.1:{port}", idempotence=False)
+        broker = await tansu.start(tmp_path, port)
+        try:
+            async with Bench(settings, f"{prefix}.log") as bench:
+                await bench.producer.partitions(bench.topic)
+                os.kill(broker.pid, signal.SIGSTOP)
+                # The first batch is on its way, the others wait behind it.
+                sends = [
+                    asyncio.create_task(bench.producer.send_batch(bench.topic, 0, [BatchRecord(b"k", b"v", 1)]))
+                    for _send in range(3)
+                ]
+                await asyncio.sleep(LEAVES_S)
+                for send in sends:
+                    send.cancel()
+                await asyncio.wait(sends)
+                await bench.producer.abandon()
+                os.kill(broker.pid, signal.SIGCONT)
+        finally:
+            await broker.stop()
+
+    run(scenario())
+    gc.collect()
+    assert not complaints
