@@ -37,7 +37,7 @@ import msgspec
 
 from contracts import requeue
 from contracts.errors import ContractError
-from contracts.said import said_tenant
+from contracts.said import owner_of
 from runtime.logs import get_logger
 from tables import erasure_marks
 from tables.erasure_marks import Mark
@@ -159,7 +159,7 @@ class ErasableWork:
         self.inner.passed(last_offset)
 
     def _is_erased(self, record: SourceRecord, position: int) -> bool:
-        mark = self._marks().get(tenant_of(record))
+        mark = self._marks().get(owner_of(record.value, record.headers))
         return mark is not None and position <= mark.position
 
     def _first_stood(self, record: SourceRecord) -> int:
@@ -278,11 +278,6 @@ class ErasableWork:
 
     def _now_ms(self) -> int:
         return int(1000 * self._place.clock.wall_s())
-
-
-def tenant_of(record: SourceRecord) -> str:
-    """Whose record it is: as its payload says, else its headers; "" when neither does."""
-    return said_tenant(record.value) or (dict(record.headers).get("tenant") or b"").decode(errors="replace")
 
 
 def _is_empty(effects: Effects) -> bool:

@@ -5,7 +5,12 @@ Where it stands: erasing a tenant asks it of what lies in Redis, in Kafka, in ar
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class _Said(msgspec.Struct):
@@ -21,3 +26,8 @@ def said_tenant(payload: bytes | None) -> str:
         return str(_decode(payload or b"").tenant_id)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
+
+
+def owner_of(payload: bytes | None, headers: Iterable[tuple[str, bytes]]) -> str:
+    """Whose a record is: as its payload says, else its headers; "" when neither does."""
+    return said_tenant(payload) or (dict(headers).get("tenant") or b"").decode(errors="replace")

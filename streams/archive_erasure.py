@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from contracts.said import said_tenant
+from contracts.said import owner_of
 from streams import parquet
 from streams.archive import SUFFIX, OpenFile
 
@@ -68,6 +68,4 @@ def _records(path: Path) -> Iterator[ArchivedRecord]:
 
 
 def _is_of(record: ArchivedRecord, tenant: str) -> bool:
-    """As the worker decides it: what the payload says, else the headers."""
-    said = said_tenant(record.value) or (dict(record.headers).get("tenant") or b"").decode(errors="replace")
-    return said == tenant
+    return owner_of(record.value, record.headers) == tenant

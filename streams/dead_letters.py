@@ -18,7 +18,7 @@ The database refuses every other move and writes each one down (migration 0003).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from contracts.names import stream_of
 from streams import postgres
+from streams.pieces import pieces
 
 if TYPE_CHECKING:
     from runtime.settings import PostgresSettings
@@ -135,7 +136,9 @@ class DeadLetters:
             meanwhile.
         """
         with postgres.translated(self._settings):
-            for piece in _pieces(letters):
+            for piece in pieces(
+                letters, lambda letter: len(letter.payload), most_bytes=PIECE_BYTES, most_items=PIECE_LETTERS
+            ):
                 async with self._pool.acquire() as connection, connection.transaction():
                     await bury(connection, piece)
 
@@ -183,21 +186,6 @@ def headers_json(headers: Sequence[tuple[str, bytes]]) -> str:
 def headers_of(column: str) -> tuple[tuple[str, bytes], ...]:
     """Headers as they were, from the column's text."""
     return tuple((name, value.encode("utf-8", "surrogateescape")) for name, value in json.loads(column))
-
-
-def _pieces(letters: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
-    """The letters in pieces of at most PIECE_LETTERS, and of PIECE_BYTES where one letter has not more."""
-    piece: list[DeadLetter] = []
-    piece_bytes = 0
-    for letter in letters:
-        letter_bytes = len(letter.payload)
-        if piece and (len(piece) == PIECE_LETTERS or piece_bytes + letter_bytes > PIECE_BYTES):
-            yield piece
-            piece, piece_bytes = [], 0
-        piece.append(letter)
-        piece_bytes += letter_bytes
-    if piece:
-        yield piece
 
 
 def _values(letter: DeadLetter) -> tuple[object, ...]:

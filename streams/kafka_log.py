@@ -68,6 +68,7 @@ _EARLIEST, _LATEST = -2, -1
 _READ_COMMITTED = 1
 _CHECK_CRCS = True
 _TOPIC_EXISTS = 36
+_Answer = tuple[Partition, int, Any]
 
 
 class NewTopic(NamedTuple):
@@ -202,11 +203,8 @@ class Cluster:
 
     async def _true_ends(self, places: list[Partition]) -> dict[Partition, int]:
         ends = await self._list_offsets(places, _LATEST)
-        answers = await self.fetch(ends) if ends else []
-        if missing := ends.keys() - {answer.partition for answer in answers}:
-            place = min(missing)
-            raise not_ready(self._settings, f"{place.topic}/{place.number}: the answer says nothing about it")
-        for answer in answers:
+        for row in await self._all_answers(ends, 1) if ends else []:
+            answer = self._fetched(*row)
             ends[answer.partition] = max(ends[answer.partition], answer.end, answer.next_offset)
         return ends
 
@@ -223,26 +221,30 @@ class Cluster:
                     found[Partition(topic, number)] = offset
         return found
 
-    async def _answers(self, positions: Mapping[Partition, int], max_wait_ms: int) -> list[tuple[Partition, int, Any]]:
+    async def _answers(self, positions: Mapping[Partition, int], max_wait_ms: int) -> list[_Answer]:
         """Each partition with the position asked for and the broker's answer, undecoded."""
         asked: dict[int, dict[str, list[tuple[int, int, int]]]] = defaultdict(lambda: defaultdict(list))
         for place, offset in positions.items():
             asked[await self._leader(place)][place.topic].append((place.number, offset, _FETCH_BYTES))
-        answers = await asyncio.gather(
-            *(
-                self._send(
-                    node,
-                    FetchRequest(max_wait_ms, 1, 16 * _FETCH_BYTES, _READ_COMMITTED, list(by_topic.items())),
-                )
-                for node, by_topic in asked.items()
-            )
-        )
+        requests = {
+            node: FetchRequest(max_wait_ms, 1, 16 * _FETCH_BYTES, _READ_COMMITTED, list(by_topic.items()))
+            for node, by_topic in asked.items()
+        }
+        answers = await asyncio.gather(*(self._send(node, request) for node, request in requests.items()))
         return [
             (Partition(topic, row[0]), positions[Partition(topic, row[0])], row)
             for answer in answers
             for topic, rows in answer.topics
             for row in rows
         ]
+
+    async def _all_answers(self, positions: Mapping[Partition, int], max_wait_ms: int) -> list[_Answer]:
+        """The same of every partition. Raises NotReady when the broker says nothing about one."""
+        answers = await self._answers(positions, max_wait_ms)
+        if missing := positions.keys() - {place for place, *_answer in answers}:
+            place = min(missing)
+            raise not_ready(self._settings, f"{place.topic}/{place.number}: the answer says nothing about it")
+        return answers
 
     def _parsed(self, place: Partition, position: int, row: Sequence[Any]) -> tuple[Any, int, int, int]:
         """The records, not yet read, then where the log begins and ends, and the end of finished transactions.

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from contracts.errors import SendRefused, ServerMissing
 from streams.kafka_producer import BATCH_BYTES, BatchRecord, Producer
+from streams.pieces import pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from runtime.clock import Clock
     from runtime.settings import KafkaSettings
@@ -66,7 +67,8 @@ class Outlet:
         now_ms = int(1000 * self._clock.wall_s())
         offsets: range | None = None
         broken = False
-        for batch in _batches(BatchRecord(key, value, now_ms) for key, value in rows):
+        records = (BatchRecord(key, value, now_ms) for key, value in rows)
+        for batch in pieces(records, _bytes_of, most_bytes=BATCH_BYTES):
             first = await self._sent(partial(_send_batch, topic=topic, partition=partition, batch=batch))
             broken = broken or (offsets is not None and first != offsets.stop)
             offsets = range(first if offsets is None else offsets.start, first + len(batch))
@@ -95,15 +97,5 @@ async def _send_batch(producer: Producer, *, topic: str, partition: int, batch: 
     return await producer.send_batch(topic, partition, batch)
 
 
-def _batches(records: Iterable[BatchRecord]) -> Iterator[list[BatchRecord]]:
-    batch: list[BatchRecord] = []
-    batch_bytes = 0
-    for record in records:
-        record_bytes = len(record.key or b"") + len(record.value or b"") + _RECORD_OVERHEAD_BYTES
-        if batch and batch_bytes + record_bytes > BATCH_BYTES:
-            yield batch
-            batch, batch_bytes = [], 0
-        batch.append(record)
-        batch_bytes += record_bytes
-    if batch:
-        yield batch
+def _bytes_of(record: BatchRecord) -> int:
+    return len(record.key or b"") + len(record.value or b"") + _RECORD_OVERHEAD_BYTES

@@ -155,9 +155,8 @@ class LogRange(Admin):
 
     async def _next(self, place: Partition, at: int, max_wait_ms: int) -> _Answer:
         async def question() -> _Answer:
-            for _place, position, row in await self._answers({place: at}, max_wait_ms):
-                return self._runs_of(place, position, row)
-            raise not_ready(self._kafka, f"{place.topic}/{place.number}: the answer says nothing about it")
+            (answer,) = await self._all_answers({place: at}, max_wait_ms)
+            return self._runs_of(*answer)
 
         return await patiently(question)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
 import pytest
 from aiokafka.protocol.fetch import FetchRequest
 
@@ -16,6 +20,7 @@ from tests.support.replaying import prepare
 from tests.support.servers import kafka_is_embedded
 
 T0 = 1_700_000_000_000
+Log = TypeVar("Log", bound=LogRange)
 
 
 async def filled(settings: Settings, batches: int, size: int) -> Partition:
@@ -30,19 +35,27 @@ async def filled(settings: Settings, batches: int, size: int) -> Partition:
     return place
 
 
+@asynccontextmanager
+async def connected(settings: Settings, kind: type[Log]) -> AsyncIterator[Log]:
+    log = kind(settings.kafka)
+    await log.start()
+    try:
+        yield log
+    finally:
+        await log.stop()
+
+
 @pytest.mark.parametrize(("start", "end"), [(0, 200), (0, 1), (13, 57), (10, 20), (19, 21), (199, 200), (50, 50)])
 def test_a_stretch_has_its_records_and_no_others(settings: Settings, start: int, end: int):
     prepare(settings)
 
     async def scenario() -> None:
         place = await filled(settings, 20, 10)
-        log = LogRange(settings.kafka)
-        await log.start()
-        found = [record async for chunk in log.read(place, start, end) for record in chunk]
-        await log.stop()
-        assert [(r.offset, r.value, r.timestamp) for r in found] == [
-            (n, b"%d" % n, T0 + 1000 * n) for n in range(start, end)
-        ]
+        async with connected(settings, LogRange) as log:
+            found = [record async for chunk in log.read(place, start, end) for record in chunk]
+            assert [(r.offset, r.value, r.timestamp) for r in found] == [
+                (n, b"%d" % n, T0 + 1000 * n) for n in range(start, end)
+            ]
 
     run(scenario())
 
@@ -52,18 +65,16 @@ def test_nothing_that_is_as_new_as_the_time_asked_for_stands_before_the_offset(s
 
     async def scenario() -> None:
         place = await filled(settings, 10, 10)
-        log = LogRange(settings.kafka)
-        await log.start()
-        span = (await log.spans([place]))[place]
-        assert span == (0, 100)
-        for second in (-5, 0, 1, 49, 50, 51, 99, 100, 500):
-            offset = await log.offset_at(place, T0 + 1000 * second, span)
-            assert 0 <= offset <= max(0, min(second, 100))
-            if not kafka_is_embedded():
-                assert offset == max(0, min(second, 100)), "Apache Kafka's answers hold"
-        assert await log.offset_at(place, T0 + 10**9, Span(40, 40)) == 40
-        assert await log.timestamp_at(place, 57) == T0 + 57_000
-        await log.stop()
+        async with connected(settings, LogRange) as log:
+            span = (await log.spans([place]))[place]
+            assert span == (0, 100)
+            for second in (-5, 0, 1, 49, 50, 51, 99, 100, 500):
+                offset = await log.offset_at(place, T0 + 1000 * second, span)
+                assert 0 <= offset <= max(0, min(second, 100))
+                if not kafka_is_embedded():
+                    assert offset == max(0, min(second, 100)), "Apache Kafka's answers hold"
+            assert await log.offset_at(place, T0 + 10**9, Span(40, 40)) == 40
+            assert await log.timestamp_at(place, 57) == T0 + 57_000
 
     run(scenario())
 
@@ -73,12 +84,10 @@ def test_a_log_that_ends_before_the_stretch_does_is_not_waited_for(settings: Set
 
     async def scenario() -> None:
         place = await filled(settings, 2, 10)
-        log = LogRange(settings.kafka)
-        await log.start()
-        with pytest.raises(OffsetGone):
-            async for _chunk in log.read(place, 5, 25):
-                pass
-        await log.stop()
+        async with connected(settings, LogRange) as log:
+            with pytest.raises(OffsetGone):
+                async for _chunk in log.read(place, 5, 25):
+                    pass
 
     run(scenario())
 
@@ -88,13 +97,11 @@ def test_a_reader_that_stops_half_way_leaves_nothing_running(settings: Settings)
 
     async def scenario() -> None:
         place = await filled(settings, 20, 10)
-        log = LogRange(settings.kafka)
-        await log.start()
-        reading = log.read(place, 0, 200)
-        async for _chunk in reading:
-            break
-        await reading.aclose()
-        await log.stop()
+        async with connected(settings, LogRange) as log:
+            reading = log.read(place, 0, 200)
+            async for _chunk in reading:
+                break
+            await reading.aclose()
 
     run(scenario())
 
@@ -117,13 +124,11 @@ def test_an_answer_that_leaves_the_partition_out_is_asked_for_again(settings: Se
 
     async def scenario() -> None:
         place = await filled(settings, 2, 10)
-        log = _SilentOnce(settings.kafka)
-        await log.start()
-        assert (await log.spans([place]))[place] == (0, 20)
-        assert log.silent
-        log.silent = False
-        assert [record.offset async for chunk in log.read(place, 0, 20) for record in chunk] == list(range(20))
-        assert log.silent
-        await log.stop()
+        async with connected(settings, _SilentOnce) as log:
+            assert (await log.spans([place]))[place] == (0, 20)
+            assert log.silent
+            log.silent = False
+            assert [record.offset async for chunk in log.read(place, 0, 20) for record in chunk] == list(range(20))
+            assert log.silent
 
     run(scenario())
