@@ -19,7 +19,7 @@ from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streams import fetch_pause, raw_batches, seldom_topics
+from streams import fetch_pause, join_heartbeat, raw_batches, seldom_topics
 from streams.kafka_log import Cluster, Partition
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ TURNS_AFTER_FETCH = 8
 
 
 class BatchThread(driver.AIOKafkaConsumerThread):
-    """The consumer's thread, with a short fetch wait and true end offsets ."""
+    """The consumer's thread, with a short fetch wait and true end offsets."""
 
     kafka_settings: KafkaSettings
     batch_topics: frozenset[str] = frozenset()
@@ -52,6 +52,11 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = self.kafka_settings.fetch_max_wait_ms  # noqa: SLF001
         consumer._isolation_level = "read_committed"  # noqa: SLF001 - what an aborted transaction wrote never happened
         return consumer
+
+    async def on_start(self) -> None:
+        """Connect, and take care of heartbeats before anything is subscribed to."""
+        await super().on_start()
+        join_heartbeat.put_into(self._ensure_consumer()._coordinator)  # noqa: SLF001
 
     async def _fetch_records(
         self,
