@@ -15,8 +15,9 @@ Seams, all of faust-streaming 0.15.3; tests/unit/streams/test_batches.py fails w
    clears the queues (Recovery.on_recovery_completed): what was read in between is lost (faust-streaming issue 596).
    A fetch that was waiting when the rebalance began may come back during it or after it: what it brings is dropped, and
    the positions are sought again. Should a chunk get lost all the same, `RecordChunk.after` shows it.
-4. Schema.compile: passes the chunk through undecoded.
+4. Schema.compile: see `streams.pass_through`.
 5. Consumer._wait_next_records sleeps a whole second while no partition is active, so after each rebalance too.
+6. Consumer.verify_all_partitions_active: left out.
 
 The seams of the consumer's thread are in `streams.batch_thread`.
 """
@@ -29,7 +30,6 @@ from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, cast
 
-from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
@@ -39,11 +39,12 @@ from runtime.logs import get_logger
 from streams import changelog_batches, raw_batches
 from streams.batch_thread import BatchThread
 from streams.log_ends import LogEnds
+from streams.pass_through import PassThrough
 from streams.record_chunk import RecordChunk, Run, chunks_of, run_of
 from streams.source_epochs import SourceEpochs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
     import faust
     from faust.types.tuples import Message
@@ -242,6 +243,13 @@ class BatchConsumer(driver.Consumer):
         self._last.clear()
         self._ends.forget()
 
+    async def verify_all_partitions_active(self) -> None:
+        """Nothing: `agents.progress_watch` looks for what stands still.
+
+        Stock's look takes seconds where there are many partitions, and it ends the worker with an AssertionError when
+        it comes to one whose position is just being looked up.
+        """
+
     def end_seen(self, tp: TP) -> EndSeen | None:
         """The newest answer of the broker that left nothing to read of a source (`streams.log_ends`)."""
         return cast("BatchThread", self._thread).end_seen(tp)
@@ -252,19 +260,6 @@ class BatchConsumer(driver.Consumer):
             self._delivered.pop(tp, None)
             self._last.pop(tp, None)
         await super().on_partitions_revoked(revoked)
-
-
-class PassThrough(Schema[Any, Any]):
-    """Hands a message's value on as it is (seam 4)."""
-
-    def compile(self, app: Any, **_kwargs: Any) -> Callable[..., Awaitable[Any]]:  # noqa: ANN401  Faust's own signature
-        """Build the decoder that Faust calls for each message."""
-
-        async def decode(message: Message, *, propagate: bool = False) -> Any:  # noqa: ANN401
-            del propagate
-            return app.create_event(None, message.value, message.headers, message)
-
-        return decode
 
 
 def install(app: faust.App, kafka: KafkaSettings, topics: Mapping[str, bool], on_reading: Callable[[], None]) -> None:

@@ -40,6 +40,7 @@ SEAMS: dict[str, tuple[Callable[..., object], str]] = {
     "Consumer.ack": (consumer.Consumer.ack, "5fcf41cf4515"),
     "Consumer.perform_seek": (consumer.Consumer.perform_seek, "0e8c130ff4b0"),
     "Consumer.on_partitions_revoked": (consumer.Consumer.on_partitions_revoked, "d04b7ae72c6f"),
+    "Consumer.verify_all_partitions_active": (consumer.Consumer.verify_all_partitions_active, "4e0e46f5c297"),
     "Consumer._wait_next_records": (consumer.Consumer._wait_next_records, "6218e1969a63"),
     "AIOKafkaConsumerThread._create_worker_consumer": (
         driver.AIOKafkaConsumerThread._create_worker_consumer,
@@ -177,6 +178,21 @@ def test_gaps_between_chunks_do_not_hold_the_commit_back():
     position.acknowledge(100)
     position.acknowledge(5_000)
     assert position.committable() == 5_001
+
+
+def test_a_position_that_is_being_looked_up_ends_no_worker(monkeypatch: pytest.MonkeyPatch):
+    def asserts(*_place: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(driver.AIOKafkaConsumerThread, "verify_event_path", asserts)
+    at = Acknowledged()
+    for name, stand_in in {
+        "_thread": driver.AIOKafkaConsumerThread.__new__(driver.AIOKafkaConsumerThread),
+        "_stopped": asyncio.Event(),
+        "sleep": answering(None),
+    }.items():
+        setattr(at.consumer, name, stand_in)
+    run(at.consumer.verify_all_partitions_active())
 
 
 def test_what_a_fetch_brings_that_a_rebalance_has_overtaken_is_read_again():
