@@ -103,7 +103,8 @@ class KafkaSettings(Group):
     )
     idempotence: bool = Field(
         default=True,
-        description="Idempotent producers. false only for a broker without them (the embedded one).",
+        description="Idempotent producers. false only for a broker without them (the embedded one): readers then also "
+        "wait up to a second for an offset that is missing in the middle of a log.",
     )
     send_timeout_s: float = Field(
         default=10.0,

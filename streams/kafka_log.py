@@ -11,6 +11,7 @@ What the embedded broker does differently, and what is done about it here:
 3. A metadata request that names a missing topic creates it, unless it says not to: see `streams.kafka_metadata`.
 4. A fetch with max_wait 0 is answered without any partition: the shortest wait used is 1 ms.
 5. It has no idempotent producer: see `Producer`.
+6. It may show a batch before the one in front of it: see `streams.gaps`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
@@ -41,9 +42,10 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 
+from streams.gaps import Gaps
 from streams.kafka_connection import close, connection, kafka_down, not_ready, patiently, to_the_end
 from streams.kafka_metadata import learn_only_named
-from streams.records import Fetched, Headers, Outgoing, Partition, Position, Record
+from streams.records import Fetched, Headers, NewTopic, Outgoing, Partition, Position, Record
 
 if TYPE_CHECKING:
     from runtime.settings import KafkaSettings
@@ -71,15 +73,6 @@ _TOPIC_EXISTS = 36
 _Answer = tuple[Partition, int, Any]
 
 
-class NewTopic(NamedTuple):
-    """A topic to be created; `config` as in Kafka's topic configuration."""
-
-    name: str
-    partitions: int
-    replication: int
-    config: Mapping[str, str]
-
-
 class OffsetGone(Exception):  # noqa: N818 - a fact about the log, not a failure of ours
     """The position lies outside the log (trimmed by retention, or the topic was recreated)."""
 
@@ -99,6 +92,7 @@ class Cluster:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
+        self._gaps = None if settings.idempotence else Gaps()
         self._client: Any = None
 
     async def start(self) -> None:
@@ -159,7 +153,10 @@ class Cluster:
         embedded one does so when it is busy) is left out. Raises OffsetGone when a position lies outside the log (not
         on the embedded broker: compare `end`).
         """
-        return [self._fetched(*answer) for answer in await self._answers(positions, max_wait_ms)]
+        found = [self._fetched(*answer) for answer in await self._answers(positions, max_wait_ms)]
+        if self._gaps is not None:
+            await self._gaps.pause()
+        return found
 
     async def begin_offsets(self, places: Iterable[Partition]) -> dict[Partition, int]:
         """The oldest offset kept in each partition."""
@@ -264,7 +261,10 @@ class Cluster:
     def _fetched(self, place: Partition, position: int, row: Sequence[Any]) -> Fetched:
         parsed, begin, end, stable_end = self._parsed(place, position, row)
         records = [Record(place.topic, place.number, r.offset, r.timestamp, r.key, r.value, r.headers) for r in parsed]
-        return Fetched(place, records, parsed.next_fetch_offset, begin, end, stable_end)
+        next_offset = parsed.next_fetch_offset
+        if self._gaps is not None:
+            records, next_offset = self._gaps.before(position, records, next_offset)
+        return Fetched(place, records, next_offset, begin, end, stable_end)
 
     async def _leader(self, place: Partition) -> int:
         for _attempt in range(3):  # an update that was under way before the topic was named says nothing of it

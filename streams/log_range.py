@@ -156,7 +156,10 @@ class LogRange(Admin):
     async def _next(self, place: Partition, at: int, max_wait_ms: int) -> _Answer:
         async def question() -> _Answer:
             (answer,) = await self._all_answers({place: at}, max_wait_ms)
-            return self._runs_of(*answer)
+            found = self._runs_of(*answer)
+            if self._gaps is not None:
+                await self._gaps.pause()
+            return found
 
         return await patiently(question)
 
@@ -164,7 +167,7 @@ class LogRange(Admin):
         records, begin, end, _stable = self._parsed(place, position, row)
         if 0 <= position < begin:
             raise OffsetGone(place)
-        return _Answer(list(each_run(records, place, check_crcs=True)), records.next_fetch_offset, end)
+        return _Answer(list(each_run(records, place, check_crcs=True, gaps=self._gaps)), records.next_fetch_offset, end)
 
 
 def _before(runs: Sequence[Run], end: int) -> list[Run]:

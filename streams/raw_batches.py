@@ -14,13 +14,16 @@ transactions and control batches are skipped; records below the position (a comp
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch
 
 from streams.record_chunk import Run
+
+if TYPE_CHECKING:
+    from streams.gaps import Gaps
 
 _NAMES = {
     fetcher.FetchResult: ("check_assignment", "has_more", "_update_position"),
@@ -53,10 +56,11 @@ def missing_names() -> list[str]:
     return gone + [name for name in _ATTRIBUTES if name not in code]
 
 
-def drained(source: Any, partition: Any) -> list[Run] | None:  # noqa: ANN401 - aiokafka has no types
+def drained(source: Any, partition: Any, gaps: Gaps | None = None) -> list[Run] | None:  # noqa: ANN401 - aiokafka has no types
     """Everything that the fetcher `source` holds of one partition, as one run for each record batch.
 
-    None when it holds an error for that partition, which the stock reader is to raise.
+    None when it holds an error for that partition, which the stock reader is to raise. What stands behind one of the
+    `gaps` is left: the next fetch begins with it.
 
     Raises:
         CorruptRecordException: the first batch is damaged; those before a damaged one are handed out first.
@@ -67,7 +71,8 @@ def drained(source: Any, partition: Any) -> list[Run] | None:  # noqa: ANN401 - 
     runs: list[Run] = []
     if result.check_assignment(partition) and result.has_more():
         try:
-            runs = list(each_run(result._partition_records, partition, check_crcs=source._check_crcs))  # noqa: SLF001
+            records, check_crcs = result._partition_records, source._check_crcs  # noqa: SLF001
+            runs = list(each_run(records, partition, check_crcs=check_crcs, gaps=gaps))
         except CorruptRecordException:
             # The position stays before it, so that the next fetch brings it again: it may be whole then.
             _let_go(source, partition)
@@ -84,17 +89,22 @@ def _let_go(source: Any, partition: Any) -> None:  # noqa: ANN401
     source._notify(source._wait_consume_future)  # noqa: SLF001
 
 
-def each_run(records: Any, partition: Any, *, check_crcs: bool) -> Iterator[Run]:  # noqa: ANN401
-    """Each batch of a PartitionRecords as a run; raises CorruptRecordException when the first one is damaged."""
-    batches, handed_out = records._records, False  # noqa: SLF001
+def each_run(records: Any, partition: Any, *, check_crcs: bool, gaps: Gaps | None = None) -> Iterator[Run]:  # noqa: ANN401
+    """Each batch of a PartitionRecords as a run, up to a gap that is waited for.
+
+    Raises CorruptRecordException when the first one is damaged.
+    """
+    (topic, number), batches, handed_out = partition, records._records, False  # noqa: SLF001
     while batches.has_next():
         batch = batches.next_batch()
         if check_crcs and not batch.validate_crc():
             if handed_out:
                 return  # the position stays before it: the next fetch begins with it
             raise CorruptRecordException(f"Invalid CRC - {partition}")
+        position = records.next_fetch_offset
+        if gaps is not None and batch.base_offset > position and not gaps.may_go_on(topic, number, position):
+            return
         if not _skipped(records, batch):
-            position = records.next_fetch_offset
             found = list(batch)
             if found and found[0].offset < position:
                 found = [record for record in found if record.offset >= position]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 Headers = Sequence[tuple[str, bytes]]
@@ -58,3 +58,12 @@ class Fetched(NamedTuple):
     begin: int
     end: int
     stable_end: int
+
+
+class NewTopic(NamedTuple):
+    """A topic to be created; `config` as in Kafka's topic configuration."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: Mapping[str, str]

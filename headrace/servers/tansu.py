@@ -2,8 +2,9 @@
 
 It forgets everything when it ends, has no idempotent and no transactional producer, and holds an empty fetch for the
 whole fetch_max_wait. For a fetch that brings something it looks through all batches of the partition (0.4 us each) and
-takes no records meanwhile: its latency grows with the topic, and it wants a pause between fetches. A fresh cluster id
-at each start lets readers see that all offsets start over.
+takes no records meanwhile: its latency grows with the topic, and it wants a pause between fetches. Of two producers'
+batches it may show the later one first (`streams.gaps`). A fresh cluster id at each start lets readers see that all
+offsets start over.
 """
 
 from __future__ import annotations

@@ -6,10 +6,11 @@ import asyncio
 import gc
 import os
 import signal
+import struct
 from collections.abc import Mapping
 from contextlib import aclosing
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from aiokafka import TopicPartition
@@ -241,6 +242,46 @@ def test_a_reader_survives_a_broker_that_forgot_everything(tmp_path: Path, prefi
             await broker.stop()
 
     run(scenario())
+
+
+def test_a_batch_that_is_seen_before_the_one_in_front_of_it_waits_for_that(
+    made: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """The embedded broker shows batches of two producers so, once in some 100,000 on a busy machine."""
+
+    async def scenario() -> None:
+        hiding = [True] * 3
+        answers = Cluster._answers
+
+        async def without_the_second(
+            self: Cluster, positions: Mapping[Partition, int], max_wait_ms: int
+        ) -> list[tuple[Partition, int, Any]]:
+            found = await answers(self, positions, max_wait_ms)
+            if any(row[-1] for *_place, row in found) and hiding:
+                hiding.pop()
+                found = [(place, at, [*row[:-1], _without(row[-1] or b"", base=1)]) for place, at, row in found]
+            return found
+
+        async with made:
+            for number in range(3):
+                await made.producer.send_batch(made.topic, 0, [BatchRecord(b"k", b"%d" % number, 1)])
+            monkeypatch.setattr(Cluster, "_answers", without_the_second)
+            settings = made.settings.model_copy(update={"idempotence": False})
+            async with TailReader(settings, [made.topic], SystemClock(), tail_count=10) as reader:
+                assert await _take(reader, 3) == ["0", "1", "2"]
+            assert not hiding
+
+    run(scenario())
+
+
+def _without(batches: bytes, *, base: int) -> bytes:
+    """Record batches but the one with this base offset: each begins with that (8 bytes) and its length (4 bytes)."""
+    kept = b""
+    while batches:
+        offset, length = struct.unpack_from(">qi", batches)
+        kept += batches[: 12 + length] if offset != base else b""
+        batches = batches[12 + length :]
+    return kept
 
 
 def test_a_leader_whose_end_lags_is_not_taken_for_a_log_that_was_emptied(made: Bench, monkeypatch: pytest.MonkeyPatch):

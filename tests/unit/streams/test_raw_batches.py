@@ -19,6 +19,8 @@ from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
 from streams import raw_batches
+from streams.gaps import Gaps
+from tests.support.aio import run as run_scenario
 
 PLACE = TopicPartition("t", 0)
 NONE, GZIP, SNAPPY, LZ4, ZSTD = 0, 1, 2, 3, 4
@@ -188,6 +190,22 @@ def test_batches_before_a_damaged_one_are_handed_out_and_the_position_stays_befo
     assert runs is not None
     assert [r.offset for run in runs for r in run.records] == [0, 1, 2, 3]
     assert held.state.position == 4
+
+
+def test_batches_behind_a_gap_that_is_waited_for_are_left():
+    async def scenario() -> None:
+        gaps = Gaps()
+        held = Held(batch(0, 4) + batch(6, 2))
+        runs = raw_batches.drained(held, PLACE, gaps)
+        assert runs is not None
+        assert [r.offset for run in runs for r in run.records] == [0, 1, 2, 3]
+        assert held.state.position == 4
+        assert raw_batches.drained(Held(batch(2, 4)), PLACE, gaps) == []
+        whole = raw_batches.drained(Held(batch(0, 4) + batch(4, 2) + batch(6, 2)), PLACE, gaps)
+        assert whole is not None
+        assert [r.offset for run in whole for r in run.records] == list(range(8))
+
+    run_scenario(scenario())
 
 
 def test_a_damaged_first_batch_is_an_error():
