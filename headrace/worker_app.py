@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from tables.store import RowStore
 
 # What was flushed and is not committed yet is folded again after a crash, and counts as lag.
+REBALANCE_S = 30.0
 COMMIT_INTERVAL_S = 0.2
 # Faust reads it, with APP_ENV_PREFIX in front where that is set.
 GUARANTEE_VARIABLE = "PROCESSING_GUARANTEE"
@@ -216,7 +217,8 @@ def faust_options(settings: Settings) -> dict[str, Any]:
         "broker_commit_interval": COMMIT_INTERVAL_S,
         "broker_session_timeout": worker.session_timeout_s,
         "broker_heartbeat_interval": worker.session_timeout_s / 3,
-        "broker_rebalance_timeout": worker.session_timeout_s,
+        # A dead member is missed after its session; this is how long the group waits for one that is alive and busy.
+        "broker_rebalance_timeout": max(REBALANCE_S, worker.session_timeout_s),
         # The runner waits for its own flushes; Faust's wait would hold a rebalance up for ever while a server is away.
         "stream_wait_empty": False,
         # Row positions make state exact on every broker; Faust's transactions lose and repeat (docs/decisions).

@@ -20,7 +20,6 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from streams import fetch_pause, join_heartbeat, raw_batches, seldom_topics
-from streams.gaps import Gaps
 from streams.kafka_log import Cluster, Partition
 
 if TYPE_CHECKING:
@@ -47,10 +46,6 @@ class BatchThread(driver.AIOKafkaConsumerThread):
     ends: LogEnds
     epochs: SourceEpochs
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  Faust's own signature
-        self._gaps: Gaps | None = None
-        super().__init__(*args, **kwargs)
-
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         # The fetcher reads these when the consumer starts, which is later.
@@ -62,7 +57,6 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         """Connect, and take care of heartbeats before anything is subscribed to."""
         await super().on_start()
         join_heartbeat.put_into(self._ensure_consumer()._coordinator)  # noqa: SLF001
-        self._gaps = None if self.kafka_settings.idempotence else Gaps()
 
     async def _fetch_records(
         self,
@@ -93,6 +87,8 @@ class BatchThread(driver.AIOKafkaConsumerThread):
                 records = await self._drain(source, active_partitions, max_records)
         for _turn in range(TURNS_AFTER_FETCH if records else 0):
             await asyncio.sleep(0)
+        if self.epochs.gaps is not None:
+            await self.epochs.gaps.pause()
         return records
 
     async def _drain(self, source: Any, active: set[TP], max_records: int | None) -> dict[Any, Any]:  # noqa: ANN401
@@ -106,7 +102,8 @@ class BatchThread(driver.AIOKafkaConsumerThread):
             if not self.epochs.knows(source, tp):
                 continue  # it waits in the fetcher
             try:
-                runs = raw_batches.drained(source, tp, self._gaps if tp.topic in self.source_topics else None)
+                gaps = self.epochs.gaps if tp.topic in self.source_topics else None
+                runs = raw_batches.drained(source, tp, gaps)
             except CorruptRecordException:
                 if not records:
                     raise

@@ -12,56 +12,84 @@ for that broker. Apache Kafka shows batches in order, and its logs have gaps of 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from runtime.logs import get_logger
-from streams.records import Partition
 
 if TYPE_CHECKING:
+    from runtime.settings import KafkaSettings
     from streams.records import Record
 
 _log = get_logger(__name__)
 
 WAIT_S = 1.0
-# Between two looks at a gap.
-LOOK_S = 0.01
+# Time alone does not say that the broker was asked: reader or broker may have stood still.
+LEAST_LOOKS = 20
+# Between two looks. So a wait takes fewer of them than `streams.log_range` allows empty answers.
+LOOK_S = 0.02
+# What was found out about a gap is forgotten when nobody has come to it for so long.
+FORGET_S = 60.0
 
 
-class _Gap(NamedTuple):
+class _Place(NamedTuple):
+    topic: str
+    partition: int
     offset: int
+
+
+@dataclass(slots=True)
+class _Gap:
     since_s: float
+    seen_s: float
+    looks: int = 0
+    is_for_good: bool = False
 
 
 class Gaps:
-    """The gaps of one reader, which asks in its event loop. Costs a comparison for each batch."""
+    """The gaps that were found lately, for one reader or several; they ask in an event loop."""
 
     def __init__(self) -> None:
-        self._open: dict[Partition, _Gap] = {}
+        self._found: dict[_Place, _Gap] = {}
+        self._waited = False
 
-    def may_go_on(self, topic: str, number: int, missing: int) -> bool:
-        """Whether a reader of a partition may go on beyond a gap that begins at the offset `missing`."""
-        place, now_s = Partition(topic, number), asyncio.get_running_loop().time()
-        gap = self._open.get(place)
-        if gap is None or gap.offset != missing:
-            self._open[place] = _Gap(missing, now_s)
-            return False
-        if now_s - gap.since_s < WAIT_S:
-            return False
-        _log.warning("offsets are missing for good", topic=topic, partition=number, first=missing)
-        del self._open[place]
+    def may_take(self, topic: str, partition: int, position: int, first: int) -> bool:
+        """Whether a reader that stands at `position` may take records that begin at the offset `first`."""
+        if first > position:
+            return self._is_for_good(_Place(topic, partition, position))
+        if self._found:
+            self._found.pop(_Place(topic, partition, position), None)
         return True
 
     def before(self, position: int, records: list[Record], next_offset: int) -> tuple[list[Record], int]:
         """Of records of one partition, read from `position` on, those that may be taken, and where to go on."""
         expected = position
         for index, record in enumerate(records):
-            if record.offset > expected and not self.may_go_on(record.topic, record.partition, expected):
+            if not self.may_take(record.topic, record.partition, expected, record.offset):
                 return records[:index], expected
             expected = record.offset + 1
         return records, next_offset
 
     async def pause(self) -> None:
-        """A moment, if there was a gap lately: the broker would be asked without end."""
-        now_s = asyncio.get_running_loop().time()
-        if any(now_s - gap.since_s < WAIT_S for gap in self._open.values()):
+        """A moment, if a gap was waited for since the last call: the broker would be asked without end."""
+        waited, self._waited = self._waited, False
+        if waited:
             await asyncio.sleep(LOOK_S)
+
+    def _is_for_good(self, place: _Place) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        gap = self._found.get(place)
+        if gap is None:
+            self._found = {at: old for at, old in self._found.items() if now_s - old.seen_s < FORGET_S}
+            gap = self._found[place] = _Gap(now_s, now_s)
+        gap.looks, gap.seen_s = gap.looks + 1, now_s
+        if not gap.is_for_good and gap.looks > LEAST_LOOKS and now_s - gap.since_s >= WAIT_S:
+            gap.is_for_good = True
+            _log.warning("offsets are missing for good", **place._asdict())
+        self._waited = self._waited or not gap.is_for_good
+        return gap.is_for_good
+
+
+def gaps_of(settings: KafkaSettings) -> Gaps | None:
+    """What readers of this cluster need; None: its logs may have gaps, and show batches in order."""
+    return None if settings.idempotence else Gaps()

@@ -21,6 +21,11 @@ def put_into(coordinator: Any) -> None:  # noqa: ANN401 - aiokafka has no types
     async def alive(*assignment: Any) -> None:  # noqa: ANN401 - the same
         # What begins them behind the listener sees that they run.
         coordinator._start_heartbeat_task()  # noqa: SLF001
-        await complete(*assignment)
+        try:
+            await complete(*assignment)
+        except BaseException:
+            # Its partitions are nobody's then: the group is to miss it.
+            await coordinator._stop_heartbeat_task()  # noqa: SLF001
+            raise
 
     coordinator._on_join_complete = alive  # noqa: SLF001

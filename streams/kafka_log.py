@@ -42,7 +42,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 
-from streams.gaps import Gaps
+from streams.gaps import gaps_of
 from streams.kafka_connection import close, connection, kafka_down, not_ready, patiently, to_the_end
 from streams.kafka_metadata import learn_only_named
 from streams.records import Fetched, Headers, NewTopic, Outgoing, Partition, Position, Record
@@ -92,7 +92,8 @@ class Cluster:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._gaps = None if settings.idempotence else Gaps()
+        self.gaps = gaps_of(settings)
+        """Of this connection; or those of another reader, to be shared with it."""
         self._client: Any = None
 
     async def start(self) -> None:
@@ -154,8 +155,8 @@ class Cluster:
         on the embedded broker: compare `end`).
         """
         found = [self._fetched(*answer) for answer in await self._answers(positions, max_wait_ms)]
-        if self._gaps is not None:
-            await self._gaps.pause()
+        if self.gaps is not None:
+            await self.gaps.pause()
         return found
 
     async def begin_offsets(self, places: Iterable[Partition]) -> dict[Partition, int]:
@@ -262,8 +263,8 @@ class Cluster:
         parsed, begin, end, stable_end = self._parsed(place, position, row)
         records = [Record(place.topic, place.number, r.offset, r.timestamp, r.key, r.value, r.headers) for r in parsed]
         next_offset = parsed.next_fetch_offset
-        if self._gaps is not None:
-            records, next_offset = self._gaps.before(position, records, next_offset)
+        if self.gaps is not None:
+            records, next_offset = self.gaps.before(position, records, next_offset)
         return Fetched(place, records, next_offset, begin, end, stable_end)
 
     async def _leader(self, place: Partition) -> int:

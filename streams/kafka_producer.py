@@ -129,6 +129,9 @@ class Producer:
         for batch in chain.from_iterable(waiting._batches.values()):  # noqa: SLF001
             batch._drain_waiter.add_done_callback(_looked_at)  # noqa: SLF001 - it fails with the batch, see _ending
         waiting.fail_all(KafkaError("abandoned"))
+        transactions = kafka._txn_manager  # noqa: SLF001
+        if transactions is not None and transactions._transaction_waiter is not None:  # noqa: SLF001
+            transactions._transaction_waiter.add_done_callback(_looked_at)  # noqa: SLF001 - a fenced one fails it
         with suppress(KafkaError, OSError, TimeoutError, asyncio.CancelledError):
             await asyncio.wait_for(kafka.stop(), _ABANDON_S)
 

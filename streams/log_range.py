@@ -157,8 +157,8 @@ class LogRange(Admin):
         async def question() -> _Answer:
             (answer,) = await self._all_answers({place: at}, max_wait_ms)
             found = self._runs_of(*answer)
-            if self._gaps is not None:
-                await self._gaps.pause()
+            if self.gaps is not None:
+                await self.gaps.pause()
             return found
 
         return await patiently(question)
@@ -167,7 +167,7 @@ class LogRange(Admin):
         records, begin, end, _stable = self._parsed(place, position, row)
         if 0 <= position < begin:
             raise OffsetGone(place)
-        return _Answer(list(each_run(records, place, check_crcs=True, gaps=self._gaps)), records.next_fetch_offset, end)
+        return _Answer(list(each_run(records, place, check_crcs=True, gaps=self.gaps)), records.next_fetch_offset, end)
 
 
 def _before(runs: Sequence[Run], end: int) -> list[Run]:

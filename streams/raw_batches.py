@@ -102,7 +102,7 @@ def each_run(records: Any, partition: Any, *, check_crcs: bool, gaps: Gaps | Non
                 return  # the position stays before it: the next fetch begins with it
             raise CorruptRecordException(f"Invalid CRC - {partition}")
         position = records.next_fetch_offset
-        if gaps is not None and batch.base_offset > position and not gaps.may_go_on(topic, number, position):
+        if gaps is not None and not gaps.may_take(topic, number, position, batch.base_offset):
             return
         if not _skipped(records, batch):
             found = list(batch)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from contracts.errors import ServerMissing
 from runtime.logs import get_logger
 from streams.epochs import Epochs, admitted
+from streams.gaps import gaps_of
 from streams.log_range import LogRange
 from streams.records import Partition
 
@@ -42,6 +43,7 @@ class SourceEpochs:
 
     def __init__(self, settings: KafkaSettings, topics: Collection[str]) -> None:
         self._settings = settings
+        self.gaps = gaps_of(settings)
         self._topics = frozenset(topics)
         self._epochs: Epochs[Any] = Epochs()
         self._known_at: dict[Any, int] = {}
@@ -58,6 +60,7 @@ class SourceEpochs:
         if not wanted:
             return
         log = LogRange(self._settings)
+        log.gaps = self.gaps
         try:
             await log.start()
             for tp, at in wanted.items():

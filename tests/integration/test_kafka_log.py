@@ -6,11 +6,10 @@ import asyncio
 import gc
 import os
 import signal
-import struct
 from collections.abc import Mapping
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import pytest
 from aiokafka import TopicPartition
@@ -25,6 +24,7 @@ from streams.kafka_log import Cluster, Fetched, NewTopic, Outgoing, Partition, R
 from streams.kafka_producer import BATCH_BYTES, BatchRecord, BatchTooLarge, Producer
 from streams.tail_reader import TailReader
 from tests.support.aio import run
+from tests.support.kafka import hide_batch
 from tests.support.mirroring import eventually
 from tests.support.servers import kafka_is_embedded
 
@@ -250,38 +250,16 @@ def test_a_batch_that_is_seen_before_the_one_in_front_of_it_waits_for_that(
     """The embedded broker shows batches of two producers so, once in some 100,000 on a busy machine."""
 
     async def scenario() -> None:
-        hiding = [True] * 3
-        answers = Cluster._answers
-
-        async def without_the_second(
-            self: Cluster, positions: Mapping[Partition, int], max_wait_ms: int
-        ) -> list[tuple[Partition, int, Any]]:
-            found = await answers(self, positions, max_wait_ms)
-            if any(row[-1] for *_place, row in found) and hiding:
-                hiding.pop()
-                found = [(place, at, [*row[:-1], _without(row[-1] or b"", base=1)]) for place, at, row in found]
-            return found
-
         async with made:
             for number in range(3):
                 await made.producer.send_batch(made.topic, 0, [BatchRecord(b"k", b"%d" % number, 1)])
-            monkeypatch.setattr(Cluster, "_answers", without_the_second)
+            looks = hide_batch(monkeypatch, base=1)
             settings = made.settings.model_copy(update={"idempotence": False})
             async with TailReader(settings, [made.topic], SystemClock(), tail_count=10) as reader:
                 assert await _take(reader, 3) == ["0", "1", "2"]
-            assert not hiding
+            assert not looks
 
     run(scenario())
-
-
-def _without(batches: bytes, *, base: int) -> bytes:
-    """Record batches but the one with this base offset: each begins with that (8 bytes) and its length (4 bytes)."""
-    kept = b""
-    while batches:
-        offset, length = struct.unpack_from(">qi", batches)
-        kept += batches[: 12 + length] if offset != base else b""
-        batches = batches[12 + length :]
-    return kept
 
 
 def test_a_leader_whose_end_lags_is_not_taken_for_a_log_that_was_emptied(made: Bench, monkeypatch: pytest.MonkeyPatch):

@@ -16,6 +16,7 @@ from streams.kafka_producer import BatchRecord, Producer
 from streams.log_range import LogRange, Span
 from streams.records import Partition
 from tests.support.aio import run
+from tests.support.kafka import hide_batch
 from tests.support.replaying import prepare
 from tests.support.servers import kafka_is_embedded
 
@@ -130,5 +131,21 @@ def test_an_answer_that_leaves_the_partition_out_is_asked_for_again(settings: Se
             log.silent = False
             assert [record.offset async for chunk in log.read(place, 0, 20) for record in chunk] == list(range(20))
             assert log.silent
+
+    run(scenario())
+
+
+def test_a_batch_that_is_seen_before_the_one_in_front_of_it_waits_for_that(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    prepare(settings)
+
+    async def scenario() -> None:
+        place = await filled(settings, 4, 10)
+        looks = hide_batch(monkeypatch, base=20)
+        kafka = settings.kafka.model_copy(update={"idempotence": False})
+        async with connected(settings.model_copy(update={"kafka": kafka}), LogRange) as log:
+            assert [record.offset async for chunk in log.read(place, 0, 40) for record in chunk] == list(range(40))
+        assert not looks
 
     run(scenario())

@@ -24,11 +24,13 @@ def parsed(text: str, feature_version: tuple[int, int] | None = None) -> ast.Mod
     Nothing is collected meanwhile: CPython 3.11 fails with "recursion depth mismatch" when a finalizer of whatever test
     ran before falls into the building of a tree (python/cpython#106905).
     """
+    collects = gc.isenabled()
     gc.disable()
     try:
         return ast.parse(text, feature_version=feature_version)
     finally:
-        gc.enable()
+        if collects:
+            gc.enable()
 
 
 def tracked() -> list[Path]:

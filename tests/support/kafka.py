@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
+import pytest
 from aiokafka.protocol.admin import AlterConfigsRequest, DeleteTopicsRequest
 
 from contracts.errors import ServerMissing
 from runtime.settings import KafkaSettings
-from streams.kafka_log import Cluster
+from streams.kafka_log import Cluster, Partition
 
 
 async def delete_topic(settings: KafkaSettings, name: str) -> None:
@@ -50,3 +53,31 @@ async def alter_topic(settings: KafkaSettings, name: str, config: Mapping[str, s
         assert [code for code, *_ in answer.resources] == [0]
     finally:
         await cluster.stop()
+
+
+def hide_batch(monkeypatch: pytest.MonkeyPatch, *, base: int, looks: int = 3) -> list[int]:
+    """Leave the batch with this base offset out of the next fetches that would bring it; the looks that are left."""
+    left, answers = list(range(looks)), Cluster._answers
+
+    async def hiding(self: Cluster, positions: Mapping[Partition, int], max_wait_ms: int) -> list[Any]:
+        found = []
+        for place, at, row in await answers(self, positions, max_wait_ms):
+            whole = row[-1] or b""
+            shown = _without(whole, base) if left else whole
+            if shown != whole:
+                left.pop()
+            found.append((place, at, [*row[:-1], shown]))
+        return found
+
+    monkeypatch.setattr(Cluster, "_answers", hiding)
+    return left
+
+
+def _without(batches: bytes, base: int) -> bytes:
+    """Record batches but the one with this base offset: each begins with that (8 bytes) and its length (4 bytes)."""
+    kept = b""
+    while batches:
+        offset, length = struct.unpack_from(">qi", batches)
+        kept += batches[: 12 + length] if offset != base else b""
+        batches = batches[12 + length :]
+    return kept

@@ -11,7 +11,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 
 from pydantic import BaseModel, SecretStr
@@ -97,8 +98,9 @@ def until_ready(url: str, timeout_s: float = 60.0) -> None:
                     return
                 said = f"HTTP {answer.status}"
         except urllib.error.HTTPError as error:
-            with error:
-                said = f"HTTP {error.code} {error.read().decode(errors='replace')}"
+            said = f"HTTP {error.code}"
+            with error, suppress(OSError, HTTPException):  # it may end in the middle of its answer
+                said += f" {error.read().decode(errors='replace')}"
         except OSError as error:
             said = str(error)
         assert time.monotonic() < deadline, f"{url} was not ready after {timeout_s} s: {said}"

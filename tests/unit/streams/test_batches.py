@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import inspect
 import logging
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,6 +25,7 @@ from streams.log_ends import EndSeen, LogEnds
 from streams.source_epochs import SourceEpochs
 from tests.support.aio import run
 from tests.support.chunks import LogRecord
+from tests.support.seams import fingerprint
 
 TP0 = TP("t", 0)
 
@@ -52,10 +51,6 @@ SEAMS: dict[str, tuple[Callable[..., object], str]] = {
     "Collection.apply_changelog_batch": (Collection.apply_changelog_batch, "b980a78d3ae9"),
     "BootStrategy.web_server": (BootStrategy.web_server, "3caebb79a3b3"),
 }
-
-
-def fingerprint(function: Callable[..., object]) -> str:
-    return hashlib.sha256(inspect.getsource(inspect.unwrap(function)).encode()).hexdigest()[:12]
 
 
 @pytest.mark.parametrize("name", SEAMS)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
+
 import pytest
 
 from streams import gaps
-from streams.gaps import Gaps
+from streams.gaps import LEAST_LOOKS, Gaps
 from streams.records import Record
 from tests.support.aio import run
 
@@ -30,23 +33,73 @@ def test_what_stands_behind_a_gap_is_taken_when_the_gap_is_filled():
     run(scenario())
 
 
-def test_a_gap_that_stays_is_left_and_the_next_one_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+def test_a_gap_is_one_for_good_after_a_time_and_enough_looks_and_stays_one(monkeypatch: pytest.MonkeyPatch):
     async def scenario() -> None:
         found = Gaps()
-        assert took(found, 5, 7, 9) == ([], 5)
+        monkeypatch.setattr(gaps, "WAIT_S", 60.0)
+        for _look in range(LEAST_LOOKS + 5):
+            assert took(found, 5, 7, 9) == ([], 5), "there were looks enough, but no time"
         monkeypatch.setattr(gaps, "WAIT_S", 0.0)
-        assert took(found, 5, 7, 9) == ([7], 8)
-        assert took(found, 8, 9) == ([9], 10)
+        assert took(found, 5, 7) == ([7], 8)
+        assert took(found, 5, 7) == ([7], 8), "another reader does not wait again"
 
     run(scenario())
 
 
-def test_partitions_are_waited_for_each_by_itself(monkeypatch: pytest.MonkeyPatch):
+def test_time_without_looks_says_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gaps, "WAIT_S", 0.0)
+
     async def scenario() -> None:
         found = Gaps()
-        assert not found.may_go_on("t", 0, 5)
-        monkeypatch.setattr(gaps, "WAIT_S", 0.0)
-        assert not found.may_go_on("t", 1, 5)
-        assert found.may_go_on("t", 0, 5)
+        assert [found.may_take("t", 0, 5, 7) for _look in range(LEAST_LOOKS + 1)] == [*[False] * LEAST_LOOKS, True]
 
     run(scenario())
+
+
+def test_each_gap_is_waited_for_by_itself(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gaps, "WAIT_S", 0.0)
+
+    async def scenario() -> None:
+        found = Gaps()
+        for _look in range(LEAST_LOOKS):
+            assert not found.may_take("t", 0, 5, 7)
+            assert not found.may_take("t", 0, 20, 22)
+        assert found.may_take("t", 0, 5, 7)
+        assert not found.may_take("t", 1, 5, 7)
+
+    run(scenario())
+
+
+def test_what_was_found_out_is_forgotten_when_nobody_comes_by(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gaps, "WAIT_S", 0.0)
+    monkeypatch.setattr(gaps, "LEAST_LOOKS", 0)
+
+    async def scenario() -> None:
+        found = Gaps()
+        assert found.may_take("t", 0, 5, 7)
+        monkeypatch.setattr(gaps, "FORGET_S", 0.0)
+        assert found.may_take("t", 0, 20, 22)
+        monkeypatch.setattr(gaps, "LEAST_LOOKS", 3)
+        assert not found.may_take("t", 0, 5, 7)
+
+    run(scenario())
+
+
+def test_readers_pause_once_for_each_look_at_a_gap_that_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+    pauses = list[float]()
+
+    async def paused(pause_s: float) -> None:
+        pauses.append(pause_s)
+
+    async def scenario() -> None:
+        monkeypatch.setattr(gaps, "asyncio", SimpleNamespace(sleep=paused, get_running_loop=asyncio.get_running_loop))
+        found = Gaps()
+        await found.pause()
+        assert not found.may_take("t", 0, 5, 7)
+        await found.pause()
+        await found.pause()
+        assert found.may_take("t", 0, 5, 5)
+        await found.pause()
+
+    run(scenario())
+    assert pauses == [gaps.LOOK_S]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +15,7 @@ from streams.log_ends import EndSeen, LogEnds
 from streams.record_chunk import Run
 from tests.support.aio import run
 from tests.support.chunks import LogRecord
+from tests.support.seams import fingerprint
 
 PLACE = TopicPartition("t", 0)
 NO_LSO = -1
@@ -57,7 +56,7 @@ def reading(scenario: Any) -> None:  # noqa: ANN401
 
 
 def test_aiokafka_is_at_this_seam_what_our_side_was_written_for():
-    found = hashlib.sha256(inspect.getsource(Fetcher._proc_fetch_request).encode()).hexdigest()[:12]
+    found = fingerprint(Fetcher._proc_fetch_request)
     assert found == "59bf948fff47", f"aiokafka {aiokafka.__version__} changed it: read it, then mend streams.log_ends"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +19,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from streams import raw_batches
 from streams.gaps import Gaps
 from tests.support.aio import run as run_scenario
+from tests.support.seams import fingerprint
 
 PLACE = TopicPartition("t", 0)
 NONE, GZIP, SNAPPY, LZ4, ZSTD = 0, 1, 2, 3, 4
@@ -38,8 +37,7 @@ SEAMS: dict[str, tuple[Callable[..., object], str]] = {
 @pytest.mark.parametrize("name", SEAMS)
 def test_aiokafka_is_at_this_seam_what_our_side_was_written_for(name: str):
     function, expected = SEAMS[name]
-    found = hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:12]
-    assert found == expected, f"aiokafka {aiokafka.__version__} changed {name}: read it, then mend ours"
+    assert fingerprint(function) == expected, f"aiokafka {aiokafka.__version__} changed {name}: read it, then mend ours"
 
 
 def test_no_private_name_is_missing_in_the_pinned_aiokafka():

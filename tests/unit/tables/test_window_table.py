@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -22,6 +20,7 @@ from tables.store import MemoryStore
 from tables.table_metrics import TableMetrics
 from tables.window_table import WindowTable, window_table
 from tests.support.aio import run
+from tests.support.seams import fingerprint
 
 # As in tests/unit/streams/test_batches.py.
 SEAMS: dict[str, tuple[Callable[..., object], str]] = {
@@ -38,10 +37,6 @@ SEAMS: dict[str, tuple[Callable[..., object], str]] = {
     "Recovery.flush_buffers": (Recovery.flush_buffers, "6fa9c17f1071"),
     "Recovery.active_remaining": (Recovery.active_remaining, "0dcc38568ad5"),
 }
-
-
-def fingerprint(function: Callable[..., object]) -> str:
-    return hashlib.sha256(inspect.getsource(inspect.unwrap(function)).encode()).hexdigest()[:12]
 
 
 @pytest.mark.parametrize("name", SEAMS)
