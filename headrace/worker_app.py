@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from streams.kafka_outlet import Outlet
     from tables.store import RowStore
 
-# What was flushed and is not committed yet is folded again after a crash, and counts as lag.
+# A dead member is missed after its session; so long the group waits for one that is alive and busy.
 REBALANCE_S = 30.0
+# What was flushed and is not committed yet is folded again after a crash, and counts as lag.
 COMMIT_INTERVAL_S = 0.2
 # Faust reads it, with APP_ENV_PREFIX in front where that is set.
 GUARANTEE_VARIABLE = "PROCESSING_GUARANTEE"
@@ -217,7 +218,6 @@ def faust_options(settings: Settings) -> dict[str, Any]:
         "broker_commit_interval": COMMIT_INTERVAL_S,
         "broker_session_timeout": worker.session_timeout_s,
         "broker_heartbeat_interval": worker.session_timeout_s / 3,
-        # A dead member is missed after its session; this is how long the group waits for one that is alive and busy.
         "broker_rebalance_timeout": max(REBALANCE_S, worker.session_timeout_s),
         # The runner waits for its own flushes; Faust's wait would hold a rebalance up for ever while a server is away.
         "stream_wait_empty": False,
