@@ -25,7 +25,7 @@ from redis.exceptions import NoScriptError, RedisError
 from contracts.errors import ServerMissing, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from runtime.settings import RedisSettings
 
@@ -177,20 +177,27 @@ class Subscription:
             return await self._pubsub.get_message(timeout=timeout_s) is not None
 
 
-class _PackedConnection(Connection):
+class _Ours(AbstractConnection):
+    """What ours do differently, whatever they go over."""
+
     def pack_command(self, *args: Any) -> list[bytes]:  # noqa: ANN401  # whatever redis can encode
-        return _packed(args)
+        # "CLIENT SETNAME" and the like are written in one; Redis wants a word an argument.
+        first = args[0]
+        return [hiredis.pack_command((*first.split(), *args[1:]) if isinstance(first, str) else args)]
+
+    async def _send_packed_command(self, command: Iterable[bytes]) -> None:
+        # `trust` closes connections that others use; redis-py looks whether one is open, and sends a turn later.
+        if self._writer is None:
+            raise NoConnection("the connection was closed meanwhile")
+        await super()._send_packed_command(command)
 
 
-class _PackedSslConnection(SSLConnection):
-    def pack_command(self, *args: Any) -> list[bytes]:  # noqa: ANN401  # the same
-        return _packed(args)
+class _PackedConnection(_Ours, Connection):
+    pass
 
 
-def _packed(args: tuple[Any, ...]) -> list[bytes]:
-    # "CLIENT SETNAME" and the like are written in one; Redis wants a word an argument.
-    first = args[0]
-    return [hiredis.pack_command((*first.split(), *args[1:]) if isinstance(first, str) else args)]
+class _PackedSslConnection(_Ours, SSLConnection):
+    pass
 
 
 def _without_password(url: str) -> str:

@@ -208,3 +208,26 @@ def test_a_chunk_is_not_published_when_the_one_before_it_failed(settings: Settin
         assert [answer.repeat for answer in await log.publish(good)] == [True] * 50 + [False] * 150
 
     on_redis(settings, body)
+
+
+def test_connections_that_are_made_anew_while_one_is_being_made_are_missed_in_order(settings: Settings):
+    """A relay that finds Redis exchanged trusts the new one, while its listener connects."""
+    closed: list[ServerMissing] = []
+
+    async def listen(log: RedisLog) -> None:
+        try:
+            async with log.doorbell():
+                pass
+        except ServerMissing as error:
+            closed.append(error)
+
+    async def body(log: RedisLog, _stream: str) -> None:
+        for turns in range(300):
+            listening = asyncio.create_task(listen(log))
+            for _turn in range(turns % 60):
+                await asyncio.sleep(0)
+            await log.trust("")
+            await listening
+
+    on_redis(settings, body)
+    assert closed, "no connection was closed while it was made: the test proved nothing"
